@@ -1,0 +1,204 @@
+"""The command line: python -m fmgan_tf list | data | train | generate. `--help` and errors come without TensorFlow."""
+
+import argparse
+import os
+import pathlib
+import re
+import sys
+
+from fmgan_tf import Diverged, InputError, recipes
+
+DESCRIPTION = "Train GANs on Fashion-MNIST, on two CPU cores, in minutes."
+
+
+class _Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are one line, with the nearest valid word, and exit code 2."""
+
+    def error(self, message):
+        if found := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
+            choices = re.findall(r"[\w-]+", found[2])
+            message = (
+                f"no {'command' if 'command' in message else 'choice'} {found[1]!r}; there are {', '.join(choices)}. "
+                f"Did you mean {recipes.nearest(found[1], choices)!r}?"
+            )
+        print(f"{self.prog}: {message}", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def _number(kind, low, text):
+    """An argparse type: a number of that kind, at least (int) or more than (float) low."""
+
+    def convert(value):
+        try:
+            number = kind(value)
+        except ValueError:
+            number = None
+        if number is None or not (low <= number if kind is int else low < number < float("inf")):
+            raise argparse.ArgumentTypeError(f"{value!r}: expected {text}")
+        return number
+
+    return convert
+
+
+def _setting(text):
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected name=value, like learning_rate=2e-4")
+    return name, value
+
+
+def parser():
+    """The argument parser of the command line."""
+    top = _Parser(prog="fmgan_tf", description=DESCRIPTION, allow_abbrev=False)
+    commands = top.add_subparsers(dest="command", metavar="command", required=True)
+
+    def add(name, help):
+        return commands.add_parser(name, help=help, description=help, allow_abbrev=False)
+
+    add("list", "Show the recipes and their hyper-parameters.")
+    add("data", "Fetch, verify and prepare the dataset; print the folder that it is in.")
+
+    train = add("train", "Train a recipe into a run folder.")
+    train.add_argument("recipe", nargs="?", help=f"see `list` (default: {recipes.DEFAULT})")
+    length = train.add_mutually_exclusive_group()
+    length.add_argument("--epochs", type=_number(int, 1, "a whole number from 1"), help="how many passes over the data")
+    length.add_argument(
+        "--minutes", type=_number(float, 0, "a number more than 0"), help="how long, schedules fitted to it"
+    )
+    train.add_argument("--seed", type=_number(int, 0, "a whole number from 0"), help="default: 0")
+    train.add_argument("--output", type=pathlib.Path, help="run folder (default: a new one, runs/RECIPE)")
+    train.add_argument("--resume", action="store_true", help="go on with the run in --output")
+    train.add_argument(
+        "--set",
+        type=_setting,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="change a hyper-parameter; repeatable",
+    )
+
+    generate = add("generate", "Make images with a trained generator.")
+    generate.add_argument("source", type=pathlib.Path, help="a run folder")
+    generate.add_argument("--count", type=_number(int, 1, "a whole number from 1"), default=64, help="default: 64")
+    generate.add_argument("--seed", type=_number(int, 0, "a whole number from 0"), default=0, help="default: 0")
+    generate.add_argument("--output", type=pathlib.Path, required=True, help="FILE.png, .npz or .gif (a latent walk)")
+    return top
+
+
+def command_list():
+    for recipe in recipes.RECIPES.values():
+        default = "  [default]" if recipe.name == recipes.DEFAULT else ""
+        print(f"{recipe.name:<12}{recipe.summary}{default}")
+        settings = [f"{name}={getattr(recipe, name)}" for name in recipes.SETTINGS]
+        for index in range(0, len(settings), 4):
+            print(f"{'':<12}{'  '.join(settings[index : index + 4])}")
+
+
+def command_data():
+    from fmgan_tf import data
+
+    dataset = data.load_fashion_mnist()
+    print(dataset.folder)
+
+
+def command_train(arguments):
+    output = arguments.output
+    if arguments.resume:
+        given = [name for name in ("recipe", "seed", "set") if getattr(arguments, name) not in (None, [])]
+        if given:
+            raise InputError(f"--resume goes on with what the run folder says; leave out {', '.join(given)}")
+        output = output or _newest_run()
+        recipe, settings = None, {}
+    else:
+        settings = dict(arguments.set)
+        recipe = recipes.override(recipes.get(arguments.recipe or recipes.DEFAULT), settings)
+        if output is None:
+            output = _free_folder(pathlib.Path("runs") / recipe.name)
+        elif output.exists() and not output.is_dir():
+            raise InputError(f"--output {output} is a file, expected a folder")
+    if (output / "run.json").exists() != arguments.resume:
+        raise InputError(
+            f"{output} holds no run to go on with"
+            if arguments.resume
+            else f"{output} holds a run already. Go on with it (--resume --output {output}), or choose another folder"
+        )
+
+    from fmgan_tf import data, training
+
+    epochs, minutes = arguments.epochs, arguments.minutes
+    if not arguments.resume and "epochs" in settings and minutes is None:
+        epochs = epochs or recipe.epochs
+    dataset = data.load_fashion_mnist()
+    if not arguments.resume:
+        print(f"Training {recipe.name} into {output}, on {dataset.source}. Ctrl-C stops and saves.", flush=True)
+    record = training.train(
+        recipe,
+        dataset,
+        output,
+        seed=arguments.seed or 0,
+        epochs=epochs,
+        minutes=minutes,
+        overrides=settings,
+        resume=arguments.resume,
+    )
+    if sys.stdout.isatty():
+        print()
+    print(
+        f"{record['status'].capitalize()}: {record['steps']:,} steps, {record['seconds']:.0f} s, "
+        f"{record['images_per_second']:,} images/s. Look at\n"
+        f"  {training.sample_paths(output)[-1]}  (images from the averaged generator)\n"
+        f"  {output / 'samples.gif'}  (how they came about)\n"
+        f"  {output / 'losses.png'}  (training curves)"
+    )
+    return 130 if record["status"] == "interrupted" else 0
+
+
+def command_generate(arguments):
+    if arguments.output.suffix not in (".png", ".npz", ".gif"):
+        raise InputError(
+            f"--output {arguments.output} ends in {arguments.output.suffix!r}, expected .png, .npz or .gif"
+        )
+    from fmgan_tf import generation
+
+    generation.generate(arguments.source, arguments.count, arguments.seed, arguments.output)
+    print(f"Wrote {arguments.output}")
+
+
+def _free_folder(folder):
+    """The folder itself or, where that is taken, the first of folder-2, folder-3, …"""
+    candidate, number = folder, 1
+    while candidate.exists():
+        number += 1
+        candidate = folder.with_name(f"{folder.name}-{number}")
+    return candidate
+
+
+def _newest_run():
+    records = sorted(pathlib.Path("runs").glob("*/run.json"), key=lambda path: path.stat().st_mtime)
+    if not records:
+        raise InputError("There is no run in runs/ to go on with; name its folder with --output")
+    return records[-1].parent
+
+
+def main(arguments=None):
+    """Runs the command line and returns its exit code: 0, 1 (training diverged), 2 (bad input) or 130 (Ctrl-C)."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow greets with warnings that concern nobody here
+    arguments = parser().parse_args(arguments)
+    try:
+        if arguments.command == "list":
+            return command_list()
+        if arguments.command == "data":
+            return command_data()
+        if arguments.command == "train":
+            return command_train(arguments)
+        return command_generate(arguments)
+    except KeyboardInterrupt:
+        print("fmgan_tf: interrupted", file=sys.stderr)
+        return 130
+    except (InputError, OSError, Diverged) as error:
+        print(f"fmgan_tf {arguments.command}: {error}", file=sys.stderr)
+        return 1 if isinstance(error, Diverged) else 2
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,331 @@
+"""Fashion-MNIST: load, scale, filter, split, batch."""
+
+import contextlib
+import hashlib
+import io
+import os
+import pathlib
+import sys
+import time
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from fmgan_tf import InputError
+
+CLASS_NAMES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+
+# The sum of all pixel values, which does not depend on the order of the images. MNIST under the same name, or an image
+# lost on the way, gives another.
+_PIXEL_SUMS = {"train": 3_431_114_169, "test": 573_469_082}
+_COUNTS = {"train": 60_000, "test": 10_000}
+
+
+class DataError(InputError):
+    """The dataset cannot be had, or what was found is not Fashion-MNIST. The message says how to mend it."""
+
+
+class FashionMNIST(NamedTuple):
+    """The dataset in memory: 60,000 training and 10,000 test images, and where they came from.
+
+    train_images, test_images: uint8 (N, 28, 28, 1) in [0, 255], 0 being the background.
+    train_labels, test_labels: int64 (N,) in [0, 9], indices into CLASS_NAMES.
+    source: where the images came from, for people and records.
+    folder: where TFDS keeps them.
+    """
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    source: str
+    folder: str
+
+
+def load_fashion_mnist():
+    """Loads Fashion-MNIST through TensorFlow Datasets and verifies it.
+
+    Three sources, in this order: what TFDS prepared before (in TFDS_DATA_DIR, by default ~/tensorflow_datasets); the four
+    original files in the folder that the environment variable FMGAN_DATA_DIR names; a download of 30 MB.
+
+    Returns:
+        FashionMNIST.
+
+    Raises:
+        DataError: FMGAN_DATA_DIR holds a missing, truncated or foreign file; the download failed; or the images are not
+            Fashion-MNIST's. Nothing half-prepared is left behind.
+
+    Source: Xiao, Rasul and Vollgraf 2017, https://arxiv.org/abs/1708.07747.
+    """
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder("fashion_mnist")
+    local = os.environ.get("FMGAN_DATA_DIR")
+    if pathlib.Path(builder.data_dir, "dataset_info.json").exists():
+        source = "TFDS cache"
+    elif local:
+        _check_files(pathlib.Path(local).expanduser(), builder)
+        _prepare(builder, "the files in FMGAN_DATA_DIR", manual_dir=local)
+        source = "the four original files in FMGAN_DATA_DIR, through TFDS"
+    else:
+        _prepare(builder, "a download of 30 MB")
+        source = "download, through TFDS"
+
+    mend = f"Delete the folder {builder.data_dir} and run this again."
+    try:
+        splits = {name: builder.as_dataset(name, batch_size=-1) for name in ("train", "test")}
+        arrays = {(name, key): split[key].numpy() for name, split in splits.items() for key in ("image", "label")}
+    except Exception as error:  # a damaged cache fails in many ways: OSError, tf.errors.DataLossError, json errors…
+        raise DataError(f"The prepared dataset in {builder.data_dir} cannot be read ({error}). {mend}") from error
+    for name in ("train", "test"):
+        images = arrays[name, "image"]
+        pixel_sum = int(images.sum(dtype=np.int64))
+        if images.shape != (_COUNTS[name], 28, 28, 1) or pixel_sum != _PIXEL_SUMS[name]:
+            raise DataError(
+                f"{builder.data_dir} does not hold Fashion-MNIST: its {name} images have shape {images.shape} and pixel "
+                f"sum {pixel_sum:,}, expected {(_COUNTS[name], 28, 28, 1)} and {_PIXEL_SUMS[name]:,}. {mend}"
+            )
+    return FashionMNIST(
+        arrays["train", "image"],
+        arrays["train", "label"],
+        arrays["test", "image"],
+        arrays["test", "label"],
+        source,
+        str(builder.data_dir),
+    )
+
+
+def _check_files(folder, builder):
+    """Refuses the folder unless it holds the four files that TFDS knows, before anything is written anywhere."""
+    mend = "Put the four original files there, or unset FMGAN_DATA_DIR to download them."
+    if not folder.is_dir():
+        raise DataError(f"FMGAN_DATA_DIR is {str(folder)!r}, which is not a folder. {mend}")
+    for url, info in builder.url_infos.items():
+        path = folder / url.rsplit("/", 1)[-1]
+        if not path.is_file():
+            raise DataError(f"{path} is missing. {mend}")
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise DataError(f"{path} cannot be read ({error.strerror}). {mend}") from error
+        digest = hashlib.sha256(content).hexdigest()
+        if digest != info.checksum:
+            raise DataError(
+                f"{path} is not Fashion-MNIST's: it has {len(content):,} bytes and SHA-256 {digest}, expected "
+                f"{int(info.size):,} bytes and {info.checksum}. A truncated download, or MNIST under the same name? {mend}"
+            )
+
+
+def _prepare(builder, origin, manual_dir=None):
+    """Lets TFDS download (or take from manual_dir), verify and convert the files."""
+    import tensorflow_datasets as tfds
+
+    print(f"Fashion-MNIST: preparing it once from {origin}, about half a minute…", file=sys.stderr, flush=True)
+    if not sys.stderr.isatty():  # in a log or a notebook a progress bar is only noise
+        tfds.disable_progress_bar()
+    start = time.perf_counter()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=manual_dir))
+    except Exception as error:  # requests, TFDS and the file system each have exceptions of their own
+        if isinstance(error, OSError) and error.errno == 28:
+            raise DataError(
+                f"The disk is full: {builder.data_dir} needs 150 MB. Free some, or set TFDS_DATA_DIR."
+            ) from error
+        raise DataError(
+            f"Fashion-MNIST could not be prepared from {origin}: {_first_line(error)} Check the network and try again, or put the "
+            "four original files (train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz, "
+            "t10k-labels-idx1-ubyte.gz) in a folder and set FMGAN_DATA_DIR to it."
+        ) from error
+    print(f"Fashion-MNIST: ready after {time.perf_counter() - start:.0f} s in {builder.data_dir}", file=sys.stderr)
+
+
+def _first_line(error):
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}." if lines else f"{type(error).__name__}."
+
+
+def to_tanh_range(images):
+    """Scales pixels from [0, 255] to [-1, 1], the range of tanh.
+
+    Args:
+        images: any shape, uint8 in [0, 255].
+
+    Returns:
+        float32 of the same shape: x / 127.5 - 1.
+    """
+    return np.asarray(images, "float32") / 127.5 - 1.0
+
+
+def from_tanh_range(images):
+    """Scales pixels from [-1, 1] back to [0, 255]: the exact inverse of to_tanh_range for all 256 values.
+
+    Args:
+        images: any shape, float in [-1, 1]. Values outside are clipped.
+
+    Returns:
+        uint8 of the same shape.
+    """
+    return np.clip(np.rint((np.asarray(images, "float32") + 1.0) * 127.5), 0, 255).astype("uint8")
+
+
+def to_unit_range(images):
+    """Scales pixels from [0, 255] to [0, 1], the range of the sigmoid.
+
+    Args:
+        images: any shape, uint8 in [0, 255].
+
+    Returns:
+        float32 of the same shape: x / 255.
+    """
+    return np.asarray(images, "float32") / 255.0
+
+
+def from_unit_range(images):
+    """Scales pixels from [0, 1] back to [0, 255]: the exact inverse of to_unit_range for all 256 values.
+
+    Args:
+        images: any shape, float in [0, 1]. Values outside are clipped.
+
+    Returns:
+        uint8 of the same shape.
+    """
+    return np.clip(np.rint(np.asarray(images, "float32") * 255.0), 0, 255).astype("uint8")
+
+
+def class_index(label):
+    """The index of a class given by name or number.
+
+    Args:
+        label: an int in [0, 9], its digit, or a name of CLASS_NAMES in any case.
+
+    Returns:
+        int in [0, 9].
+
+    Raises:
+        InputError: no such class; the message lists all ten and the nearest.
+    """
+    import difflib
+
+    by_name = {name.lower(): index for index, name in enumerate(CLASS_NAMES)}
+    text = str(label).strip().lower()
+    if text in by_name:
+        return by_name[text]
+    if text.isdigit() and int(text) < len(CLASS_NAMES):
+        return int(text)
+    near = difflib.get_close_matches(text, by_name, n=1, cutoff=0.0)[0]
+    listing = ", ".join(f"{index} {name}" for index, name in enumerate(CLASS_NAMES))
+    raise InputError(f"No class {label!r}. The classes are {listing}. Did you mean {CLASS_NAMES[by_name[near]]!r}?")
+
+
+def select_classes(images, labels, classes):
+    """Keeps the images of some classes, in their order.
+
+    Args:
+        images: (N, …).
+        labels: int (N,).
+        classes: class names or numbers, see class_index.
+
+    Returns:
+        (images, labels) of those classes; labels keep their numbers.
+
+    Raises:
+        InputError: unknown class.
+    """
+    keep = np.isin(labels, [class_index(label) for label in classes])
+    return images[keep], labels[keep]
+
+
+def stratified_split(images, labels, fractions=(0.8, 0.1, 0.1), seed=0):
+    """Splits into train, validation and test with the same share of every class in each.
+
+    Args:
+        images: (N, …).
+        labels: int (N,).
+        fractions: three floats that sum to 1.
+        seed: int; the same seed gives the same split.
+
+    Returns:
+        Three (images, labels) pairs: disjoint, shuffled, together all of the input.
+
+    Raises:
+        InputError: the fractions do not sum to 1, or a class has too few images to be in all three.
+    """
+    from sklearn.model_selection import train_test_split
+
+    if len(fractions) != 3 or min(fractions) <= 0 or not np.isclose(sum(fractions), 1.0):
+        raise InputError(
+            f"fractions is {fractions}, expected three positive numbers that sum to 1, like (0.8, 0.1, 0.1)"
+        )
+    train_x, rest_x, train_y, rest_y = train_test_split(
+        images, labels, train_size=fractions[0], stratify=labels, random_state=seed
+    )
+    share = fractions[1] / (fractions[1] + fractions[2])
+    validation_x, test_x, validation_y, test_y = train_test_split(
+        rest_x, rest_y, train_size=share, stratify=rest_y, random_state=seed
+    )
+    return (train_x, train_y), (validation_x, validation_y), (test_x, test_y)
+
+
+def resize(images, image_size):
+    """Resizes square images: bilinear, antialiased.
+
+    Args:
+        images: uint8 (N, height, width, 1) in [0, 255].
+        image_size: int, the new height and width in pixels.
+
+    Returns:
+        uint8 (N, image_size, image_size, 1) in [0, 255]; the input itself if it has that size.
+    """
+    if images.shape[1:3] == (image_size, image_size):
+        return images
+    parts = np.array_split(
+        images, max(1, len(images) // 5000)
+    )  # float32 copies of all 60,000 at once would take a gigabyte
+    resized = [tf.image.resize(part, (image_size, image_size), antialias=True).numpy() for part in parts]
+    return np.concatenate([np.clip(np.rint(part), 0, 255).astype("uint8") for part in resized])
+
+
+def batches(images, batch_size, seed=0, first_step=0):
+    """An endless tf.data pipeline of training batches, shuffled anew in every epoch.
+
+    The order depends on the seed and the epoch alone, so a run that was interrupted at step n goes on with the same
+    images as one that was not. All images stay in memory; only indices are shuffled. Batches are always full (networks
+    then have static shapes); the images left over at the end of an epoch get another chance in the next.
+
+    Args:
+        images: float32 (N, height, width, 1), scaled.
+        batch_size: int, at most N.
+        seed: int.
+        first_step: int, how many batches to skip.
+
+    Returns:
+        tf.data.Dataset of float32 (batch_size, height, width, 1), infinite.
+
+    Raises:
+        InputError: fewer images than batch_size.
+    """
+    if not 0 < batch_size <= len(images):
+        raise InputError(f"batch_size is {batch_size}, expected 1 to {len(images)}, the number of images")
+    steps = len(images) // batch_size
+    images = tf.constant(images)
+
+    def indices(epoch):
+        order = tf.random.experimental.stateless_shuffle(tf.range(len(images)), seed=[seed, epoch])
+        return tf.data.Dataset.from_tensor_slices(tf.reshape(order[: steps * batch_size], (steps, batch_size)))
+
+    epochs = tf.data.Dataset.range(first_step // steps, np.iinfo("int64").max)
+    dataset = epochs.flat_map(indices).skip(first_step % steps)
+    return dataset.map(lambda index: tf.gather(images, index)).prefetch(2)

@@ -1,0 +1,110 @@
+"""The adversarial game as a Keras model: one train step, whose only moving part is the loss."""
+
+import keras
+import tensorflow as tf
+
+
+class GAN(keras.Model):
+    """Trains a generator against a discriminator with fit().
+
+    Both networks are updated at every step, from one batch of real and one of generated images. Beside the generator goes
+    its moving average, `averaged_generator`, which makes the better images.
+
+    Args:
+        generator: keras.Model, float noise (batch, latent_dim) -> images (batch, height, width, 1).
+        discriminator: keras.Model, images -> logits (batch, 1).
+        ema_decay: float in [0, 1), how much of the average is kept at every step once it has warmed up; 0 turns it off.
+        seed: int, of the noise.
+
+    fit() takes a tf.data.Dataset of real images, float (batch, height, width, 1), in the generator's range.
+    """
+
+    def __init__(self, generator, discriminator, ema_decay=0.995, seed=0):
+        super().__init__()
+        self.generator = generator
+        self.discriminator = discriminator
+        self.averaged_generator = keras.models.clone_model(generator)
+        self.averaged_generator.set_weights(generator.get_weights())
+        self.averaged_generator.trainable = False
+        self.latent_dim = generator.input_shape[-1]
+        self.ema_decay = ema_decay
+        self.noise_seed = keras.random.SeedGenerator(seed)
+        self.trackers = {
+            name: keras.metrics.Mean(name)
+            for name in ("discriminator_loss", "generator_loss", "real_probability", "generated_probability")
+        }
+        self.built = True  # all variables exist now; without this Keras 3 refuses to save a model that has no call()
+
+    def compile(self, generator_optimizer, discriminator_optimizer, loss):
+        """Sets the optimizers and the loss.
+
+        Args:
+            generator_optimizer: keras.optimizers.Optimizer.
+            discriminator_optimizer: another one.
+            loss: losses.Loss.
+        """
+        super().compile()
+        self.generator_optimizer = generator_optimizer
+        self.discriminator_optimizer = discriminator_optimizer
+        self.adversarial_loss = loss
+        # An optimizer that is built only at its first step comes back empty from a checkpoint.
+        generator_optimizer.build(self.generator.trainable_variables)
+        discriminator_optimizer.build(self.discriminator.trainable_variables)
+
+    def train_step(self, real_images):
+        """One update of both networks.
+
+        Args:
+            real_images: float (batch, height, width, 1).
+
+        Returns:
+            dict of this step's losses and mean probabilities. The names are those of the metrics, so Keras gives
+            callbacks this step's values after a batch, and the mean over the epoch after an epoch.
+        """
+        noise = keras.random.normal((real_images.shape[0], self.latent_dim), seed=self.noise_seed)
+
+        with tf.GradientTape(persistent=True) as tape:
+            generated_images = self.generator(noise, training=True)
+            real_logits = self.discriminator(real_images, training=True)
+            generated_logits = self.discriminator(generated_images, training=True)
+            discriminator_loss = self.adversarial_loss.discriminator(real_logits, generated_logits)
+            generator_loss = self.adversarial_loss.generator(generated_logits)
+
+        for optimizer, network, loss in (
+            (self.discriminator_optimizer, self.discriminator, discriminator_loss),
+            (self.generator_optimizer, self.generator, generator_loss),
+        ):
+            optimizer.apply(tape.gradient(loss, network.trainable_variables), network.trainable_variables)
+        self.update_average()
+
+        values = {
+            "discriminator_loss": discriminator_loss,
+            "generator_loss": generator_loss,
+            "real_probability": keras.ops.mean(keras.ops.sigmoid(real_logits)),
+            "generated_probability": keras.ops.mean(keras.ops.sigmoid(generated_logits)),
+        }
+        for name, value in values.items():
+            self.trackers[name].update_state(value)
+        return values
+
+    def update_average(self):
+        """averaged <- d * averaged + (1 - d) * generator, for every weight, the statistics of batch normalisation too.
+
+        The decay d = min(ema_decay, (1 + t) / (10 + t)) after t steps starts low, so that the average forgets the first
+        steps quickly and is of use from the beginning.
+        """
+        step = keras.ops.cast(self.generator_optimizer.iterations, "float32")
+        decay = keras.ops.minimum(self.ema_decay, (1.0 + step) / (10.0 + step))
+        for average, weight in zip(self.averaged_generator.weights, self.generator.weights, strict=True):
+            average.assign_add((1.0 - decay) * (weight - average))
+
+    def generate(self, noise):
+        """Images from the averaged generator, in inference mode.
+
+        Args:
+            noise: float (N, latent_dim), standard normal.
+
+        Returns:
+            float32 tensor (N, height, width, 1) in the generator's range.
+        """
+        return self.averaged_generator(noise, training=False)

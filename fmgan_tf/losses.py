@@ -1,0 +1,74 @@
+"""What the two players minimise. Each loss is a pair of pure functions of logits.
+
+The discriminator gives one logit per image; sigmoid(logit) is its probability that the image is real. With
+softplus(x) = log(1 + exp(x)), the two logarithms of the minimax game are
+
+    -log D(x)       = softplus(-logit)
+    -log(1 - D(x))  = softplus(logit)
+
+which never overflow, where log(sigmoid(logit)) would.
+"""
+
+from typing import Callable, NamedTuple
+
+import keras
+
+
+class Loss(NamedTuple):
+    """One adversarial loss.
+
+    discriminator: (real_logits, generated_logits), float (batch, 1) each -> float scalar.
+    generator: (generated_logits) -> float scalar.
+    """
+
+    discriminator: Callable
+    generator: Callable
+
+
+def cross_entropy_discriminator(real_logits, generated_logits):
+    """Binary cross-entropy with target 1 for real and 0 for generated images: -E log D(x) - E log(1 - D(G(z))).
+
+    Args:
+        real_logits: float (batch, 1).
+        generated_logits: float (batch, 1).
+
+    Returns:
+        Float scalar, at least 0; 2 ln 2 = 1.386 where the discriminator always says 1/2.
+
+    Source: Goodfellow et al. 2014, equation 1, https://arxiv.org/abs/1406.2661.
+    """
+    return keras.ops.mean(keras.ops.softplus(-real_logits)) + keras.ops.mean(keras.ops.softplus(generated_logits))
+
+
+def non_saturating_generator(generated_logits):
+    """Binary cross-entropy of generated images with the target "real": -E log D(G(z)).
+
+    Args:
+        generated_logits: float (batch, 1).
+
+    Returns:
+        Float scalar, at least 0; ln 2 = 0.693 where the discriminator always says 1/2.
+
+    Source: Goodfellow et al. 2014, section 3, https://arxiv.org/abs/1406.2661.
+    """
+    return keras.ops.mean(keras.ops.softplus(-generated_logits))
+
+
+def minimax_generator(generated_logits):
+    """What the minimax game itself asks of the generator: E log(1 - D(G(z))). Its gradient vanishes where D wins.
+
+    Args:
+        generated_logits: float (batch, 1).
+
+    Returns:
+        Float scalar, at most 0; -ln 2 = -0.693 where the discriminator always says 1/2.
+
+    Source: Goodfellow et al. 2014, equation 1, https://arxiv.org/abs/1406.2661.
+    """
+    return -keras.ops.mean(keras.ops.softplus(generated_logits))
+
+
+LOSSES = {
+    "non_saturating": Loss(cross_entropy_discriminator, non_saturating_generator),
+    "minimax": Loss(cross_entropy_discriminator, minimax_generator),
+}

@@ -1,0 +1,147 @@
+"""Builders of the networks: plain functional Keras models, no training code.
+
+Generators take noise and give images in the range of their last activation. Discriminators take images and give one
+logit each; with_probability puts the sigmoid on top.
+"""
+
+import keras
+from keras import layers
+
+from fmgan_tf import InputError
+
+_STAGES = {28: (7, 2), 32: (8, 2), 64: (8, 3)}  # image size: (size where the generator starts, number of doublings)
+
+
+def _stages(image_size):
+    if image_size not in _STAGES:
+        raise InputError(f"image_size is {image_size!r}, expected one of 28, 32 or 64")
+    return _STAGES[image_size]
+
+
+def build_dcgan_generator(latent_dim=100, image_size=28):
+    """Noise to image: a dense layer, then transposed convolutions that double the size and halve the depth.
+
+    Kernels are 4 x 4 at stride 2: a kernel that the stride divides covers every output pixel equally often, which avoids
+    the checkerboards of Odena et al. 2016 (https://distill.pub/2016/deconv-checkerboard/). Parameters: 369,713 for 28,
+    453,489 for 32, 1,023,281 for 64 pixels (latent_dim 100).
+
+    Args:
+        latent_dim: int, the number of noise values.
+        image_size: 28, 32 or 64 pixels.
+
+    Returns:
+        keras.Model, float32 (batch, latent_dim) -> float32 (batch, image_size, image_size, 1) in [-1, 1].
+
+    Raises:
+        InputError: another image size.
+
+    Source: after Radford et al. 2016, https://arxiv.org/abs/1511.06434, a quarter as wide.
+    """
+    size, doublings = _stages(image_size)
+    filters = 16 * 2**doublings
+    noise = keras.Input((latent_dim,), name="noise")
+    x = layers.Dense(size * size * filters, use_bias=False)(noise)
+    x = layers.Reshape((size, size, filters))(x)
+    x = layers.BatchNormalization(momentum=0.9)(x)
+    x = layers.LeakyReLU(negative_slope=0.2)(x)
+    for _ in range(doublings):
+        filters //= 2
+        x = layers.Conv2DTranspose(filters, 4, strides=2, padding="same", use_bias=False)(x)
+        x = layers.BatchNormalization(momentum=0.9)(x)
+        x = layers.LeakyReLU(negative_slope=0.2)(x)
+    image = layers.Conv2D(1, 3, padding="same", activation="tanh", name="image")(x)
+    return keras.Model(noise, image, name="dcgan_generator")
+
+
+def build_dcgan_discriminator(image_size=28):
+    """Image to logit: strided convolutions that halve the size and double the depth, then one dense unit.
+
+    Parameters: PARAMS.
+
+    Args:
+        image_size: 28, 32 or 64 pixels.
+
+    Returns:
+        keras.Model, float32 (batch, image_size, image_size, 1) in [-1, 1] -> float32 logits (batch, 1).
+
+    Raises:
+        InputError: another image size.
+
+    Source: after Radford et al. 2016, https://arxiv.org/abs/1511.06434, without batch normalisation, which would let the
+    verdict on one image depend on the others of its batch.
+    """
+    _, halvings = _stages(image_size)
+    image = keras.Input((image_size, image_size, 1), name="image")
+    x = image
+    filters = 32
+    for _ in range(halvings):
+        x = layers.Conv2D(filters, 4, strides=2, padding="same")(x)
+        x = layers.LeakyReLU(negative_slope=0.2)(x)
+        filters *= 2
+    x = layers.Flatten()(x)
+    logit = layers.Dense(1, name="logit")(x)
+    return keras.Model(image, logit, name="dcgan_discriminator")
+
+
+def build_deconv_generator(latent_dim=100, image_size=28):
+    """Noise to image: a dense layer, three transposed convolutions with ReLU, a final convolution with tanh.
+
+    Parameters: PARAMS.
+
+    Args:
+        latent_dim: int, the number of noise values.
+        image_size: 28, 32 or 64 pixels.
+
+    Returns:
+        keras.Model, float32 (batch, latent_dim) -> float32 (batch, image_size, image_size, 1) in [-1, 1].
+
+    Raises:
+        InputError: another image size.
+    """
+    size, doublings = _stages(image_size)
+    strides = [1] * (3 - doublings) + [2] * doublings  # always three transposed convolutions; the cheap one comes first
+    noise = keras.Input((latent_dim,), name="noise")
+    x = layers.Dense(size * size * 64, activation="relu")(noise)
+    x = layers.Reshape((size, size, 64))(x)
+    for filters, stride in zip((64, 32, 16), strides, strict=True):
+        x = layers.Conv2DTranspose(filters, 4 if stride == 2 else 3, strides=stride, padding="same", activation="relu")(
+            x
+        )
+    image = layers.Conv2D(1, 3, padding="same", activation="tanh", name="image")(x)
+    return keras.Model(noise, image, name="deconv_generator")
+
+
+def build_dense_discriminator(image_size=28):
+    """Image to logit: flatten, two dense layers with ReLU, one dense unit.
+
+    Parameters: PARAMS.
+
+    Args:
+        image_size: 28, 32 or 64 pixels.
+
+    Returns:
+        keras.Model, float32 (batch, image_size, image_size, 1) -> float32 logits (batch, 1).
+
+    Raises:
+        InputError: another image size.
+    """
+    _stages(image_size)
+    image = keras.Input((image_size, image_size, 1), name="image")
+    x = layers.Flatten()(image)
+    x = layers.Dense(512, activation="relu")(x)
+    x = layers.Dense(256, activation="relu")(x)
+    logit = layers.Dense(1, name="logit")(x)
+    return keras.Model(image, logit, name="dense_discriminator")
+
+
+def with_probability(discriminator):
+    """The discriminator with the sigmoid on top: 0 = generated, 1 = real. It shares the weights.
+
+    Args:
+        discriminator: keras.Model, images -> logits.
+
+    Returns:
+        keras.Model, images -> float32 probabilities (batch, 1) in [0, 1].
+    """
+    probability = layers.Activation("sigmoid", name="probability")(discriminator.output)
+    return keras.Model(discriminator.inputs, probability, name=discriminator.name)

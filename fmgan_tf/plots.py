@@ -1,0 +1,159 @@
+"""Pictures: tiled grids, strips, animated GIFs, training curves."""
+
+import io
+import math
+import os
+import pathlib
+
+import imageio.v3 as imageio
+import matplotlib.pyplot as plt
+import numpy as np
+
+# Okabe and Ito's palette, which colour-blind readers can tell apart.
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
+
+
+def tile(images, columns=None, gap=1, scale=1):
+    """Lays images out on a white sheet, row by row.
+
+    Args:
+        images: uint8 (N, height, width, 1).
+        columns: int; by default the sheet is about square.
+        gap: int, white pixels between neighbours.
+        scale: int, how often every pixel is repeated each way.
+
+    Returns:
+        uint8 (sheet height, sheet width).
+    """
+    count, height, width, _ = images.shape
+    columns = columns or math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    sheet = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap), 255, "uint8")
+    for index, image in enumerate(images):
+        top = gap + index // columns * (height + gap)
+        left = gap + index % columns * (width + gap)
+        sheet[top : top + height, left : left + width] = image[..., 0]
+    return sheet.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+def show_images(images, columns=None, title=None, row_labels=None):
+    """Draws a sheet of images.
+
+    Args:
+        images: uint8 (N, height, width, 1).
+        columns: int, see tile.
+        title: str.
+        row_labels: list of str, one for every row.
+
+    Returns:
+        matplotlib Figure.
+    """
+    sheet = tile(images, columns)
+    columns = columns or math.ceil(math.sqrt(len(images)))
+    inches = 0.55 * columns
+    figure, axis = plt.subplots(
+        figsize=(inches + (1.2 if row_labels else 0), inches * sheet.shape[0] / sheet.shape[1] + 0.4)
+    )
+    axis.imshow(sheet, cmap="gray", vmin=0, vmax=255)
+    if row_labels:
+        step = sheet.shape[0] / len(row_labels)
+        axis.set_yticks([(row + 0.5) * step for row in range(len(row_labels))], row_labels)
+        axis.tick_params(length=0)
+        axis.set_xticks([])
+        axis.spines[:].set_visible(False)
+    else:
+        axis.axis("off")
+    if title:
+        axis.set_title(title)
+    figure.tight_layout()
+    return figure
+
+
+def smooth(values, window):
+    """Running mean over the last `window` values (fewer at the start).
+
+    Args:
+        values: float (N,).
+        window: int, 1 or more.
+
+    Returns:
+        float64 (N,).
+    """
+    sums = np.concatenate([[0.0], np.cumsum(values, dtype="float64")])
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(ends - window, 0)
+    return (sums[ends] - sums[starts]) / (ends - starts)
+
+
+def show_training_curves(steps):
+    """Draws both losses and the discriminator's mean probabilities over the steps, thin as they are and thick smoothed.
+
+    Args:
+        steps: dict of arrays (N,): step, discriminator_loss, generator_loss, real_probability, generated_probability.
+
+    Returns:
+        matplotlib Figure.
+    """
+    figure, (top, bottom) = plt.subplots(2, 1, figsize=(7.5, 5.2), sharex=True)
+    window = max(1, len(steps["step"]) // 50)
+    for axis, curves in (
+        (top, (("discriminator_loss", "discriminator", BLUE), ("generator_loss", "generator", ORANGE))),
+        (bottom, (("real_probability", "real images", BLUE), ("generated_probability", "generated images", ORANGE))),
+    ):
+        for name, label, color in curves:
+            axis.plot(steps["step"], steps[name], color=color, alpha=0.2, linewidth=0.5)
+            axis.plot(steps["step"], smooth(steps[name], window), color=color, label=label)
+    for value, text in ((2 * math.log(2), "2 ln 2"), (math.log(2), "ln 2")):
+        top.axhline(value, color=GREY, linestyle=":", linewidth=1)
+        top.annotate(text, (1.005, value), xycoords=("axes fraction", "data"), va="center", color=GREY)
+    bottom.axhline(0.5, color=GREY, linestyle=":", linewidth=1)
+    top.set(ylabel="loss (nats)", title="Losses; dotted: where a discriminator that only guesses would stand")
+    bottom.set(ylabel="mean probability of “real”", xlabel="step", ylim=(0, 1))
+    for axis in (top, bottom):
+        axis.legend(loc="upper left", frameon=False, ncols=2)
+        axis.spines[["top", "right"]].set_visible(False)
+    # A few extreme first steps must not flatten the rest.
+    if len(steps["step"]):
+        highest = max(np.percentile(steps[name], 99.5) for name in ("discriminator_loss", "generator_loss"))
+        top.set_ylim(min(0.0, float(np.min(steps["generator_loss"]))), 1.25 * max(1.5, float(highest)))
+    figure.tight_layout()
+    return figure
+
+
+def write_whole(path, content):
+    """Writes a file whole or not at all: under another name first, then renamed.
+
+    Args:
+        path: where to.
+        content: bytes, or str (UTF-8).
+    """
+    path = pathlib.Path(path)
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(content if isinstance(content, bytes) else content.encode())
+    os.replace(part, path)
+
+
+def save_png(path, sheet):
+    """Writes a uint8 (height, width) array as a greyscale PNG."""
+    write_whole(path, imageio.imwrite("<bytes>", sheet, extension=".png"))
+
+
+def save_gif(path, frames, milliseconds=250, rest=4):
+    """Writes an animated GIF that loops for ever.
+
+    Args:
+        path: where to.
+        frames: list of uint8 (height, width), at least one.
+        milliseconds: how long each frame stays.
+        rest: how many times as long the last one stays.
+    """
+    durations = [milliseconds] * (len(frames) - 1) + [rest * milliseconds]
+    write_whole(path, imageio.imwrite("<bytes>", np.stack(frames), extension=".gif", duration=durations, loop=0))
+
+
+def save_figure(path, figure):
+    """Writes a matplotlib Figure as a PNG of 100 dpi and closes it."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=100, format="png")
+    plt.close(figure)
+    write_whole(path, buffer.getvalue())

@@ -1,0 +1,137 @@
+"""Every named system, as data: which networks, which loss, which hyper-parameters. Imports no TensorFlow."""
+
+import dataclasses
+import difflib
+
+from fmgan_tf import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Everything that defines a training run, except for the data, the seed and the budget.
+
+    name: what the command line calls it.
+    summary: one line for `list`.
+    generator, discriminator: names of builders in models.py.
+    loss: key of losses.LOSSES.
+    image_size: pixels; 28 as it is, 32 or 64 resized.
+    latent_dim: number of noise values.
+    batch_size: real images per step (as many are generated).
+    epochs: length of the full run.
+    minutes: length of a run when nobody says how long.
+    steps_per_epoch: 0 for one pass over the training images, else this many.
+    generator_learning_rate, discriminator_learning_rate: of Adam.
+    beta_1, beta_2: of Adam.
+    cooldown: last share of the run in which the learning rates fall linearly to zero.
+    ema_decay: of the generator's moving average; 0 turns it off.
+    """
+
+    name: str
+    summary: str
+    generator: str
+    discriminator: str
+    loss: str = "non_saturating"
+    image_size: int = 28
+    latent_dim: int = 100
+    batch_size: int = 64
+    epochs: int = 50
+    minutes: float = 3.0
+    steps_per_epoch: int = 0
+    generator_learning_rate: float = 4e-4
+    discriminator_learning_rate: float = 4e-4
+    beta_1: float = 0.5
+    beta_2: float = 0.99
+    cooldown: float = 0.0
+    ema_decay: float = 0.995
+
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(
+            name="dcgan",
+            summary="convolutional GAN, all classes, unconditional (notebooks 02 and 03)",
+            generator="build_dcgan_generator",
+            discriminator="build_dcgan_discriminator",
+        ),
+        Recipe(
+            name="deconv-gan",
+            summary="transposed-convolution generator against a dense discriminator (notebook 03)",
+            generator="build_deconv_generator",
+            discriminator="build_dense_discriminator",
+            batch_size=128,
+            generator_learning_rate=1e-4,
+            discriminator_learning_rate=1e-4,
+        ),
+    )
+}
+DEFAULT = "dcgan"
+
+# What --set may change: what a value must be, in words and as a test.
+SETTINGS = {
+    "loss": ("non_saturating or minimax", lambda value: value in ("non_saturating", "minimax")),
+    "image_size": ("28, 32 or 64", lambda value: value in (28, 32, 64)),
+    "latent_dim": ("1 or more", lambda value: value >= 1),
+    "batch_size": ("1 to 60000", lambda value: 1 <= value <= 60_000),
+    "epochs": ("1 or more", lambda value: value >= 1),
+    "minutes": ("more than 0", lambda value: 0 < value < float("inf")),
+    "steps_per_epoch": ("0 (one pass over the images) or more", lambda value: value >= 0),
+    "generator_learning_rate": ("more than 0, at most 1", lambda value: 0 < value <= 1),
+    "discriminator_learning_rate": ("more than 0, at most 1", lambda value: 0 < value <= 1),
+    "beta_1": ("0 or more, less than 1", lambda value: 0 <= value < 1),
+    "beta_2": ("0 or more, less than 1", lambda value: 0 <= value < 1),
+    "cooldown": ("0 to 1", lambda value: 0 <= value <= 1),
+    "ema_decay": ("0 or more, less than 1", lambda value: 0 <= value < 1),
+}
+_BOTH = {"learning_rate": ("generator_learning_rate", "discriminator_learning_rate")}
+
+
+def nearest(name, known):
+    """The known name that looks most like `name`."""
+    return difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+
+
+def get(name):
+    """The recipe of that name.
+
+    Raises:
+        InputError: there is none; the message lists them and the nearest.
+    """
+    if name not in RECIPES:
+        raise InputError(
+            f"No recipe {name!r}. The recipes are {', '.join(RECIPES)}. Did you mean {nearest(name, RECIPES)!r}?"
+        )
+    return RECIPES[name]
+
+
+def override(recipe, settings):
+    """The recipe with some hyper-parameters changed.
+
+    Args:
+        recipe: Recipe.
+        settings: dict from name to value; strings are converted. `learning_rate` sets both networks'.
+
+    Returns:
+        Recipe.
+
+    Raises:
+        InputError: unknown name, or a value of the wrong type or out of range.
+    """
+    changes = {}
+    for name, value in settings.items():
+        for field in _BOTH.get(name, (name,)):
+            if field not in SETTINGS:
+                known = [*SETTINGS, *_BOTH]
+                raise InputError(
+                    f"No setting {name!r}. The settings are {', '.join(known)}. Did you mean {nearest(name, known)!r}?"
+                )
+            expected, valid = SETTINGS[field]
+            kind = type(getattr(recipe, field))
+            try:
+                converted = kind(value)
+            except (TypeError, ValueError):
+                converted = None
+            if converted is None or not valid(converted):
+                raise InputError(f"{name} is {value!r}, expected {kind.__name__}: {expected}")
+            changes[field] = converted
+    return dataclasses.replace(recipe, **changes)

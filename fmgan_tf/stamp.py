@@ -1,0 +1,42 @@
+"""Writes the repository's address from pyproject.toml into every badge and bootstrap cell: python -m fmgan_tf.stamp"""
+
+import pathlib
+import re
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def repository():
+    """The address in pyproject.toml, like https://github.com/account/name."""
+    return re.search(
+        r'^Repository = "(https://github\.com/[\w.-]+/[\w.-]+)"$', (ROOT / "pyproject.toml").read_text(), re.M
+    )[1]
+
+
+def stamp(text, address):
+    """The text of a notebook or page with the address in its badges and bootstrap cell.
+
+    Args:
+        text: str.
+        address: str, see repository.
+
+    Returns:
+        str.
+    """
+    slug = address.removeprefix("https://github.com/")
+    text = re.sub(r"(colab\.research\.google\.com/github/)[\w.-]+/[\w.-]+(/blob/)", rf"\g<1>{slug}\g<2>", text)
+    return re.sub(r'(REPOSITORY = \\?")[^"\\]+(\\?")', rf"\g<1>{address}\g<2>", text)
+
+
+def pages():
+    """The files that carry the address."""
+    return [ROOT / "README.md", *sorted((ROOT / "notebooks").glob("*.ipynb"))]
+
+
+if __name__ == "__main__":
+    for path in pages():
+        text = path.read_text()
+        stamped = stamp(text, repository())
+        if stamped != text:
+            path.write_text(stamped)
+            print(f"Stamped {path.relative_to(ROOT)}")

@@ -1,0 +1,410 @@
+"""Train a recipe into a run folder that can be resumed.
+
+A run folder holds
+    generator.keras        the averaged generator; loads with plain keras.models.load_model
+    discriminator.keras    image -> probability that it is real; likewise
+    checkpoint.weights.h5  everything that resuming needs: both networks, the average, both optimizers, the noise's seed
+    steps.csv, history.csv losses and probabilities at every step, and their means over every epoch
+    samples/               images from one fixed noise grid: epoch_NNN.png after epoch NNN, step_NNNNNN.png before epoch 1
+    samples.gif            the same as an animation
+    losses.png             the training curves
+    run.json               recipe, overrides, seed, versions, data source, images/s, seconds
+"""
+
+import contextlib
+import csv
+import dataclasses
+import importlib.metadata
+import json
+import math
+import os
+import pathlib
+import platform
+import signal
+import sys
+import threading
+import time
+
+import imageio.v3 as imageio
+import keras
+import numpy as np
+
+from fmgan_tf import Diverged, InputError, data, gan, losses, models, plots, recipes
+
+COLUMNS = ("discriminator_loss", "generator_loss", "real_probability", "generated_probability")
+EARLY_SAMPLES = (50, 100, 200, 400)  # steps of the first epoch after which samples are drawn as well
+CHECKPOINT_SECONDS = 60  # a crash loses at most this much, or one epoch
+
+
+class RunError(InputError):
+    """The run folder cannot be used as asked. The message says why and what to do."""
+
+
+def build_gan(recipe, seed=0):
+    """Builds and compiles the networks of a recipe.
+
+    Args:
+        recipe: recipes.Recipe.
+        seed: int, of the initial weights and the noise.
+
+    Returns:
+        gan.GAN, compiled.
+    """
+    keras.utils.set_random_seed(seed)
+    model = gan.GAN(
+        getattr(models, recipe.generator)(latent_dim=recipe.latent_dim, image_size=recipe.image_size),
+        getattr(models, recipe.discriminator)(image_size=recipe.image_size),
+        ema_decay=recipe.ema_decay,
+        seed=seed,
+    )
+    model.compile(
+        keras.optimizers.Adam(recipe.generator_learning_rate, recipe.beta_1, recipe.beta_2),
+        keras.optimizers.Adam(recipe.discriminator_learning_rate, recipe.beta_1, recipe.beta_2),
+        losses.LOSSES[recipe.loss],
+    )
+    return model
+
+
+def train(recipe, dataset, output, seed=0, epochs=None, minutes=None, overrides=None, resume=False, verbose=True):
+    """Trains a recipe on Fashion-MNIST's training images.
+
+    Args:
+        recipe: recipes.Recipe, with the overrides applied; ignored with resume.
+        dataset: data.FashionMNIST.
+        output: path of the run folder, made if need be.
+        seed: int, of weights, noise, order of the images and the sample grid; ignored with resume.
+        epochs, minutes: how long, the schedules fitted to it; at most one. Without both, the recipe's minutes; with
+            resume, what the run was started with. A resumed run counts what it has done already.
+        overrides: dict of the settings that were changed, for the record.
+        resume: go on with the run in the folder.
+        verbose: print progress.
+
+    Returns:
+        dict, the content of run.json.
+
+    Raises:
+        RunError: the folder holds a run and resume is False, or holds none and resume is True.
+        Diverged: a loss became NaN; the last good state is kept.
+    """
+    output = pathlib.Path(output)
+    record_path = output / "run.json"
+    if resume:
+        record = read_record(output)
+        recipe = recipes.Recipe(**record["recipe"])
+        seed = record["seed"]
+        if epochs is None and minutes is None:
+            epochs, minutes = record["epochs"], record["minutes"]
+    else:
+        if record_path.exists():
+            raise RunError(
+                f"{output} holds a run already. Go on with it (--resume), or choose another folder (--output)."
+            )
+        record = {"recipe": dataclasses.asdict(recipe), "overrides": overrides or {}, "seed": seed}
+    if epochs is None and minutes is None:
+        minutes = recipe.minutes
+
+    images = data.to_tanh_range(data.resize(dataset.train_images, recipe.image_size))
+    if recipe.batch_size > len(images):
+        raise RunError(f"batch_size is {recipe.batch_size}, expected at most {len(images)}, the number of images")
+    steps_per_epoch = recipe.steps_per_epoch or len(images) // recipe.batch_size
+    model = build_gan(recipe, seed)
+    run = _Run(output, recipe, seed, steps_per_epoch, epochs, minutes, verbose)
+    (output / "samples").mkdir(parents=True, exist_ok=True)
+    record |= {
+        "epochs": epochs,
+        "minutes": minutes,
+        "steps_per_epoch": steps_per_epoch,
+        "data": dataset.source,
+        "versions": versions(),
+        "cores": os.cpu_count(),
+        "parameters": {
+            "generator": model.generator.count_params(),
+            "discriminator": model.discriminator.count_params(),
+        },
+    }
+    if resume:
+        run.restore(model)
+    else:
+        plots.write_whole(record_path, json.dumps(record | {"status": "running"}, indent=2))
+
+    def fit(last_epoch, steps):
+        model.fit(
+            data.batches(images, recipe.batch_size, seed, first_step=run.step),
+            initial_epoch=run.step // steps_per_epoch,
+            epochs=last_epoch,
+            steps_per_epoch=steps,
+            shuffle=False,
+            verbose=0,
+            callbacks=[run],
+        )
+
+    first_step = run.step
+    start = time.perf_counter()
+    with run.stopping_on_interrupt():
+        left = -run.step % steps_per_epoch
+        if left:  # a run that was stopped within an epoch finishes that one first
+            fit(run.step // steps_per_epoch + 1, left)
+        if run.status == "running" and run.progress() < 1:
+            fit(epochs if epochs is not None else sys.maxsize, steps_per_epoch)
+    trained = time.perf_counter() - start
+
+    if run.status == "diverged":
+        diverged_at, cause = run.step, run.cause
+        run.restore(model)
+    else:
+        run.save_checkpoint(model)
+    _save_model(model.averaged_generator, output / "generator.keras")
+    _save_model(models.with_probability(model.discriminator), output / "discriminator.keras")
+    run.draw()
+    record |= {
+        "status": "complete" if run.status == "running" else run.status,
+        "steps": run.step,
+        "seconds": round(run.seconds, 1),
+        "images_per_second": round((run.step - first_step) * recipe.batch_size / max(trained - run.overhead, 1e-9))
+        if run.step > first_step
+        else record.get("images_per_second"),
+    }
+    plots.write_whole(record_path, json.dumps(record, indent=2))
+    if run.status == "diverged":
+        raise Diverged(
+            f"{cause} at step {diverged_at}. {output} is back at step {run.step}, its last good state. "
+            "A lower learning rate usually mends it: --set learning_rate=1e-4"
+        )
+    return record
+
+
+def read_record(folder):
+    """The content of a run folder's run.json.
+
+    Raises:
+        RunError: there is none, or it is damaged.
+    """
+    path = pathlib.Path(folder) / "run.json"
+    try:
+        record = json.loads(path.read_text())
+        recipes.Recipe(**record["recipe"])
+        return record
+    except FileNotFoundError:
+        raise RunError(f"{folder} holds no run: there is no {path.name} in it") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path} is damaged ({error})") from None
+
+
+def read_csv(path):
+    """A CSV file of numbers with a header, as written here.
+
+    Returns:
+        dict from column to float64 array (rows,).
+    """
+    with open(path, newline="") as file:
+        header, *rows = csv.reader(file)
+    table = np.array(rows, "float64").reshape(len(rows), len(header))
+    return dict(zip(header, table.T, strict=True))
+
+
+def versions():
+    """Versions of what a result depends on, for the record."""
+    names = ("tensorflow", "keras", "numpy")
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}
+
+
+def sample_noise(seed, count, latent_dim):
+    """Noise that is the same on every machine.
+
+    Args:
+        seed: int.
+        count, latent_dim: int.
+
+    Returns:
+        float32 (count, latent_dim), standard normal.
+    """
+    return np.random.default_rng(seed).standard_normal((count, latent_dim), "float32")
+
+
+class _Run(keras.callbacks.Callback):
+    """Everything that happens around the train step: records, schedule, samples, checkpoints, progress."""
+
+    def __init__(self, output, recipe, seed, steps_per_epoch, epochs, minutes, verbose):
+        super().__init__()
+        self.output, self.recipe, self.verbose = output, recipe, verbose
+        self.steps_per_epoch, self.epochs, self.minutes = steps_per_epoch, epochs, minutes
+        self.noise = sample_noise(seed, 64, recipe.latent_dim)
+        self.rows = []  # of steps.csv: step, seconds, then COLUMNS
+        self.history = []  # of history.csv: epoch, then COLUMNS
+        self.status = "running"
+        self.interrupted = False
+        self.overhead = 0.0  # seconds spent on anything but train steps
+        self.earlier = 0.0  # seconds of the run before it was resumed
+        self.started = None
+        self.saved = self.printed = -math.inf
+        self.on_terminal = sys.stdout.isatty()
+
+    @property
+    def step(self):
+        return len(self.rows)
+
+    @property
+    def seconds(self):
+        return self.earlier + (time.perf_counter() - self.started if self.started else 0.0)
+
+    # What Keras calls.
+
+    def on_train_begin(self, logs=None):
+        if self.started is None:
+            self.started = time.perf_counter()
+            if self.step == 0:
+                self.save_samples("epoch_000")
+                self.save_checkpoint(self.model)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.recipe.cooldown:
+            rate = min(1.0, (1.0 - self.progress()) / self.recipe.cooldown)
+            self.model.generator_optimizer.learning_rate = self.recipe.generator_learning_rate * rate
+            self.model.discriminator_optimizer.learning_rate = self.recipe.discriminator_learning_rate * rate
+
+    def on_train_batch_end(self, batch, logs=None):
+        values = [float(logs[name]) for name in COLUMNS]
+        self.rows.append([self.step + 1, self.seconds, *values])
+        if not all(map(math.isfinite, values)):
+            self.cause = next(
+                f"{name} became {value}"
+                for name, value in zip(COLUMNS, values, strict=True)
+                if not math.isfinite(value)
+            )
+            self.stop("diverged")
+            return
+        if self.interrupted:
+            self.stop("interrupted")
+        if self.step < self.steps_per_epoch and self.step in EARLY_SAMPLES:
+            self.save_samples(f"step_{self.step:06d}")
+        if self.minutes is not None and self.seconds >= 60 * self.minutes:
+            self.model.stop_training = True
+        if self.step % self.steps_per_epoch and time.perf_counter() - self.saved > CHECKPOINT_SECONDS:
+            self.save_checkpoint(self.model)
+        self.print_progress()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.status == "diverged" or self.step % self.steps_per_epoch:
+            return  # stopped within the epoch
+        means = np.mean([row[2:] for row in self.rows[-self.steps_per_epoch :]], axis=0)
+        self.history.append([epoch + 1, *means])
+        self.save_samples(f"epoch_{epoch + 1:03d}")
+        self.save_checkpoint(self.model)
+        self.print_progress(epoch_mean=means)
+
+    # What they do.
+
+    def stop(self, status):
+        self.status = status
+        self.model.stop_training = True
+
+    def progress(self):
+        """The share of the budget that is used, 0 to 1."""
+        if self.minutes is not None:
+            return min(1.0, self.seconds / (60 * self.minutes))
+        return min(1.0, self.step / (self.epochs * self.steps_per_epoch))
+
+    @contextlib.contextmanager
+    def stopping_on_interrupt(self):
+        """Turns the first Ctrl-C into a stop after the step under way; the second one interrupts as usual."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # Python lets only the main thread handle signals
+            return
+
+        def handle(number, frame):
+            signal.signal(signal.SIGINT, previous)
+            print("\nStopping after this step; everything is saved. Ctrl-C again gives up at once.", file=sys.stderr)
+            self.interrupted = True
+
+        previous = signal.signal(signal.SIGINT, handle)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, previous)
+
+    def save_samples(self, name):
+        start = time.perf_counter()
+        images = data.from_tanh_range(self.model.generate(self.noise))
+        plots.save_png(
+            self.output / "samples" / f"{name}.png", plots.tile(images, scale=2 if images.shape[1] < 64 else 1)
+        )
+        self.overhead += time.perf_counter() - start
+
+    def save_checkpoint(self, model):
+        """Records first, then the weights: a kill in between leaves records that are too long, which restore() cuts."""
+        start = time.perf_counter()
+        _write_csv(self.output / "steps.csv", ("step", "seconds", *COLUMNS), self.rows)
+        _write_csv(self.output / "history.csv", ("epoch", *COLUMNS), self.history)
+        part = self.output / "part.weights.h5"
+        model.save_weights(part)
+        os.replace(part, self.output / "checkpoint.weights.h5")
+        self.saved = time.perf_counter()
+        self.overhead += self.saved - start
+
+    def restore(self, model):
+        """Brings model and records back to the newest checkpoint."""
+        path = self.output / "checkpoint.weights.h5"
+        try:
+            model.load_weights(path)
+            steps = read_csv(self.output / "steps.csv")
+            history = read_csv(self.output / "history.csv")
+        except (OSError, ValueError, KeyError) as error:
+            raise RunError(f"{self.output} cannot be resumed: {error}") from error
+        step = int(model.generator_optimizer.iterations)
+        self.rows = [[int(row[0]), *row[1:]] for row in zip(*steps.values(), strict=True)][:step]
+        epochs = step // self.steps_per_epoch
+        self.history = [[int(row[0]), *row[1:]] for row in zip(*history.values(), strict=True)][:epochs]
+        if len(self.rows) != step or len(self.history) != epochs:
+            raise RunError(
+                f"{self.output} cannot be resumed: its checkpoint is at step {step}, its records are shorter"
+            )
+        self.earlier = self.rows[-1][1] if self.rows else 0.0
+
+    def draw(self):
+        """losses.png and samples.gif from what is in the folder."""
+        columns = np.array(self.rows, "float64").reshape(self.step, 2 + len(COLUMNS)).T
+        steps = dict(zip(("step", "seconds", *COLUMNS), columns, strict=True))
+        plots.save_figure(self.output / "losses.png", plots.show_training_curves(steps))
+        plots.save_gif(self.output / "samples.gif", [imageio.imread(path) for path in sample_paths(self.output)])
+
+    def print_progress(self, epoch_mean=None):
+        """A line that is rewritten twice a second on a terminal; in a log, a line every ten seconds and every epoch."""
+        now = time.perf_counter()
+        if not self.verbose or (epoch_mean is None and now - self.printed < (0.5 if self.on_terminal else 10)):
+            return
+        self.printed = now
+        epoch = (self.step - 1) // self.steps_per_epoch + 1
+        share = f"{self.progress():4.0%}"
+        if epoch_mean is not None:
+            values, where = epoch_mean, f"epoch {epoch}" + (f"/{self.epochs}" if self.epochs else "")
+        else:
+            values, where = np.mean([row[2:] for row in self.rows[-100:]], axis=0), f"step {self.step:,}"
+        text = (
+            f"{share}  {self.seconds:5.0f} s  {where:<14}  loss: discriminator {values[0]:.3f}, generator {values[1]:.3f}"
+            f"   real: {values[2]:.0%} of real, {values[3]:.0%} of generated"
+        )
+        if self.on_terminal:
+            print(f"\r\x1b[K{text}", end="\n" if epoch_mean is not None else "", flush=True)
+        else:
+            print(text, flush=True)
+
+
+def sample_paths(folder):
+    """The sample grids of a run, oldest first: before training, early steps, then epochs."""
+    samples = pathlib.Path(folder) / "samples"
+    return (
+        sorted(samples.glob("epoch_000.png"))
+        + sorted(samples.glob("step_*.png"))
+        + sorted(path for path in samples.glob("epoch_*.png") if path.name != "epoch_000.png")
+    )
+
+
+def _write_csv(path, header, rows):
+    lines = [",".join(header), *(",".join(f"{value:.9g}" for value in row) for row in rows)]
+    plots.write_whole(path, "\n".join(lines) + "\n")
+
+
+def _save_model(model, path):
+    part = path.with_name("part.keras")
+    model.save(part)
+    os.replace(part, path)
