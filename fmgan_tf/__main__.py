@@ -186,12 +186,15 @@ def main(arguments=None):
     arguments = parser().parse_args(arguments)
     try:
         if arguments.command == "list":
-            return command_list()
+            command_list()
+            return 0
         if arguments.command == "data":
-            return command_data()
+            command_data()
+            return 0
         if arguments.command == "train":
             return command_train(arguments)
-        return command_generate(arguments)
+        command_generate(arguments)
+        return 0
     except KeyboardInterrupt:
         print("fmgan_tf: interrupted", file=sys.stderr)
         return 130

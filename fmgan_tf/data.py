@@ -7,6 +7,7 @@ import os
 import pathlib
 import sys
 import time
+import urllib.request
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +32,10 @@ CLASS_NAMES = (
 # lost on the way, gives another.
 _PIXEL_SUMS = {"train": 3_431_114_169, "test": 573_469_082}
 _COUNTS = {"train": 60_000, "test": 10_000}
+_WITHOUT_HOST = (
+    "Try again later, or put the four original files (train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, "
+    "t10k-images-idx3-ubyte.gz, t10k-labels-idx1-ubyte.gz) in a folder and set FMGAN_DATA_DIR to it."
+)
 
 
 class DataError(InputError):
@@ -80,6 +85,7 @@ def load_fashion_mnist():
         _prepare(builder, "the files in FMGAN_DATA_DIR", manual_dir=local)
         source = "the four original files in FMGAN_DATA_DIR, through TFDS"
     else:
+        _check_host(builder)
         _prepare(builder, "a download of 30 MB")
         source = "download, through TFDS"
 
@@ -128,6 +134,15 @@ def _check_files(folder, builder):
             )
 
 
+def _check_host(builder):
+    """Refuses at once where the dataset's host cannot be reached: TFDS would try again for minutes, in silence."""
+    url = next(iter(builder.url_infos))
+    try:
+        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=20).close()
+    except OSError as error:
+        raise DataError(f"The dataset's host cannot be reached ({error}). {_WITHOUT_HOST}") from error
+
+
 def _prepare(builder, origin, manual_dir=None):
     """Lets TFDS download (or take from manual_dir), verify and convert the files."""
     import tensorflow_datasets as tfds
@@ -144,17 +159,8 @@ def _prepare(builder, origin, manual_dir=None):
             raise DataError(
                 f"The disk is full: {builder.data_dir} needs 150 MB. Free some, or set TFDS_DATA_DIR."
             ) from error
-        raise DataError(
-            f"Fashion-MNIST could not be prepared from {origin}: {_first_line(error)} Check the network and try again, or put the "
-            "four original files (train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz, "
-            "t10k-labels-idx1-ubyte.gz) in a folder and set FMGAN_DATA_DIR to it."
-        ) from error
+        raise DataError(f"Fashion-MNIST could not be prepared from {origin} ({error}). {_WITHOUT_HOST}") from error
     print(f"Fashion-MNIST: ready after {time.perf_counter() - start:.0f} s in {builder.data_dir}", file=sys.stderr)
-
-
-def _first_line(error):
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}." if lines else f"{type(error).__name__}."
 
 
 def to_tanh_range(images):

@@ -28,11 +28,11 @@ class GAN(keras.Model):
         self.averaged_generator.trainable = False
         self.latent_dim = generator.input_shape[-1]
         self.ema_decay = ema_decay
-        self.noise_seed = keras.random.SeedGenerator(seed)
-        self.trackers = {
-            name: keras.metrics.Mean(name)
+        self.seed = seed
+        self.trackers = [
+            keras.metrics.Mean(name)
             for name in ("discriminator_loss", "generator_loss", "real_probability", "generated_probability")
-        }
+        ]
         self.built = True  # all variables exist now; without this Keras 3 refuses to save a model that has no call()
 
     def compile(self, generator_optimizer, discriminator_optimizer, loss):
@@ -51,6 +51,11 @@ class GAN(keras.Model):
         generator_optimizer.build(self.generator.trainable_variables)
         discriminator_optimizer.build(self.discriminator.trainable_variables)
 
+    @property
+    def metrics(self):
+        """What fit() resets at every epoch and reports after it: the means of what train_step returns."""
+        return self.trackers
+
     def train_step(self, real_images):
         """One update of both networks.
 
@@ -61,7 +66,7 @@ class GAN(keras.Model):
             dict of this step's losses and mean probabilities. The names are those of the metrics, so Keras gives
             callbacks this step's values after a batch, and the mean over the epoch after an epoch.
         """
-        noise = keras.random.normal((real_images.shape[0], self.latent_dim), seed=self.noise_seed)
+        noise = self.noise(real_images.shape[0])
 
         with tf.GradientTape(persistent=True) as tape:
             generated_images = self.generator(noise, training=True)
@@ -83,9 +88,21 @@ class GAN(keras.Model):
             "real_probability": keras.ops.mean(keras.ops.sigmoid(real_logits)),
             "generated_probability": keras.ops.mean(keras.ops.sigmoid(generated_logits)),
         }
-        for name, value in values.items():
-            self.trackers[name].update_state(value)
+        for tracker in self.trackers:
+            tracker.update_state(values[tracker.name])
         return values
+
+    def noise(self, count):
+        """Noise that depends on the seed and the step alone, so that a resumed run draws the same.
+
+        Args:
+            count: int.
+
+        Returns:
+            float32 (count, latent_dim), standard normal.
+        """
+        step = keras.ops.cast(self.generator_optimizer.iterations, "int64")
+        return tf.random.stateless_normal((count, self.latent_dim), seed=(self.seed, step))
 
     def update_average(self):
         """averaged <- d * averaged + (1 - d) * generator, for every weight, the statistics of batch normalisation too.

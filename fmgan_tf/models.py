@@ -22,8 +22,8 @@ def build_dcgan_generator(latent_dim=100, image_size=28):
     """Noise to image: a dense layer, then transposed convolutions that double the size and halve the depth.
 
     Kernels are 4 x 4 at stride 2: a kernel that the stride divides covers every output pixel equally often, which avoids
-    the checkerboards of Odena et al. 2016 (https://distill.pub/2016/deconv-checkerboard/). Parameters: 369,713 for 28,
-    453,489 for 32, 1,023,281 for 64 pixels (latent_dim 100).
+    the checkerboards of Odena et al. 2016 (https://distill.pub/2016/deconv-checkerboard/). Parameters with latent_dim
+    100: 355,153 for 28, 451,153 for 32, 992,337 for 64 pixels.
 
     Args:
         latent_dim: int, the number of noise values.
@@ -56,7 +56,7 @@ def build_dcgan_generator(latent_dim=100, image_size=28):
 def build_dcgan_discriminator(image_size=28):
     """Image to logit: strided convolutions that halve the size and double the depth, then one dense unit.
 
-    Parameters: PARAMS.
+    Parameters: 36,513 for 28, 37,473 for 32, 172,769 for 64 pixels.
 
     Args:
         image_size: 28, 32 or 64 pixels.
@@ -86,7 +86,7 @@ def build_dcgan_discriminator(image_size=28):
 def build_deconv_generator(latent_dim=100, image_size=28):
     """Noise to image: a dense layer, three transposed convolutions with ReLU, a final convolution with tanh.
 
-    Parameters: PARAMS.
+    Parameters with latent_dim 100: 394,817 for 28, 491,777 for 32, 520,449 for 64 pixels.
 
     Args:
         latent_dim: int, the number of noise values.
@@ -114,7 +114,7 @@ def build_deconv_generator(latent_dim=100, image_size=28):
 def build_dense_discriminator(image_size=28):
     """Image to logit: flatten, two dense layers with ReLU, one dense unit.
 
-    Parameters: PARAMS.
+    Parameters: 533,505 for 28, 656,385 for 32, 2,229,249 for 64 pixels.
 
     Args:
         image_size: 28, 32 or 64 pixels.

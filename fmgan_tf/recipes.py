@@ -37,8 +37,8 @@ class Recipe:
     epochs: int = 50
     minutes: float = 3.0
     steps_per_epoch: int = 0
-    generator_learning_rate: float = 4e-4
-    discriminator_learning_rate: float = 4e-4
+    generator_learning_rate: float = 8e-4
+    discriminator_learning_rate: float = 8e-4
     beta_1: float = 0.5
     beta_2: float = 0.99
     cooldown: float = 0.0

@@ -351,7 +351,11 @@ class _Run(keras.callbacks.Callback):
         except (OSError, ValueError, KeyError) as error:
             raise RunError(f"{self.output} cannot be resumed: {error}") from error
         step = int(model.generator_optimizer.iterations)
-        self.rows = [[int(row[0]), *row[1:]] for row in zip(*steps.values(), strict=True)][:step]
+        # The values were float32 when they were written; as such they come back exactly.
+        self.rows = [
+            [int(row[0]), row[1], *map(float, np.float32(row[2:]))] for row in zip(*steps.values(), strict=True)
+        ]
+        self.rows = self.rows[:step]
         epochs = step // self.steps_per_epoch
         self.history = [[int(row[0]), *row[1:]] for row in zip(*history.values(), strict=True)][:epochs]
         if len(self.rows) != step or len(self.history) != epochs:

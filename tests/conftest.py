@@ -1,0 +1,29 @@
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import pytest
+
+from fmgan_tf import data
+
+
+@pytest.fixture(scope="session")
+def fashion_mnist():
+    """The real dataset; tests that need it are skipped, with the reason, where it cannot be had."""
+    try:
+        return data.load_fashion_mnist()
+    except data.DataError as error:
+        pytest.skip(f"needs the real dataset: {error}")
+
+
+@pytest.fixture(scope="session")
+def blobs():
+    """A tiny dataset of the same form: bright squares of random size, 200 training and 50 test images."""
+    random = np.random.default_rng(0)
+    images = np.zeros((250, 28, 28, 1), "uint8")
+    for image in images:
+        half = random.integers(3, 12)
+        image[14 - half : 14 + half, 14 - half : 14 + half] = random.integers(100, 256)
+    labels = np.arange(250) % 10
+    return data.FashionMNIST(images[:200], labels[:200], images[200:], labels[200:], "squares made by the tests", "")

@@ -1,0 +1,125 @@
+import subprocess
+import sys
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+
+from fmgan_tf import InputError, data, generation, recipes, training
+from fmgan_tf.__main__ import main
+
+
+@pytest.fixture(scope="module")
+def run(blobs, tmp_path_factory):
+    output = tmp_path_factory.mktemp("runs") / "small"
+    recipe = recipes.override(recipes.get("dcgan"), {"batch_size": 8, "steps_per_epoch": 2})
+    training.train(recipe, blobs, output, epochs=1, verbose=False)
+    return output
+
+
+def fails(capsys, *arguments):
+    """Runs a command line that must fail with exit code 2 and one line, and returns the line."""
+    try:
+        code = main([str(argument) for argument in arguments])
+    except SystemExit as error:
+        code = error.code
+    captured = capsys.readouterr()
+    assert code == 2 and captured.err.count("\n") == 1, captured
+    return captured.err
+
+
+def test_help_and_errors_need_no_tensorflow():
+    code = (
+        "import sys\nfrom fmgan_tf.__main__ import main\n"
+        "for words in (['--help'], ['train', '--help'], ['train', 'nonsense'], ['nonsense'], ['list']):\n"
+        "    try: main(words)\n    except SystemExit: pass\n"
+        "assert not {'tensorflow', 'keras', 'matplotlib'} & set(sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    assert all(name in result.stdout for name in recipes.RECIPES)
+
+
+@pytest.mark.parametrize(
+    "arguments, expected",
+    [
+        (["trian"], "Did you mean 'train'"),
+        (["train", "dcgn"], "dcgan, deconv-gan. Did you mean 'dcgan'"),
+        (["train", "--epochs", "0"], "expected a whole number from 1"),
+        (["train", "--minutes", "-1"], "expected a number more than 0"),
+        (["train", "--minutes", "nan"], "expected a number more than 0"),
+        (["train", "--epochs", "1", "--minutes", "1"], "not allowed with"),
+        (["train", "--seed", "x"], "expected a whole number from 0"),
+        (["train", "--set", "batch_size"], "expected name=value"),
+        (["train", "--set", "batchsize=3"], "Did you mean 'batch_size'"),
+        (["train", "--set", "batch_size=x"], "expected int: 1 to 60000"),
+        (["train", "--set", "beta_1=1"], "less than 1"),
+        (["train", "--set", "learning_rate=nan"], "more than 0"),
+        (["train", "--set", "image_size=30"], "28, 32 or 64"),
+        (["train", "--set", "loss=hinge"], "non_saturating or minimax"),
+        (["train", "--nonsense"], "--nonsense"),
+        (["generate", "nowhere", "--output", "a.png"], "not a run folder"),
+        (["generate", "nowhere", "--output", "a.jpg"], "expected .png, .npz or .gif"),
+        (["generate", "nowhere", "--count", "0", "--output", "a.png"], "expected a whole number from 1"),
+    ],
+)
+def test_bad_input_is_one_line(capsys, tmp_path, monkeypatch, arguments, expected):
+    monkeypatch.chdir(tmp_path)
+    assert expected in fails(capsys, *arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_training_and_resuming(capsys, blobs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(data, "load_fashion_mnist", lambda: blobs)
+    small = ["--set", "steps_per_epoch=2", "--set", "batch_size=8"]
+    assert main(["train", "deconv-gan", "--epochs", "1", *small]) == 0
+    output = capsys.readouterr().out
+    for name in ("samples/epoch_001.png", "samples.gif", "losses.png"):
+        assert f"runs/deconv-gan/{name}" in output and (tmp_path / "runs/deconv-gan" / name).exists()
+    # A second run takes another folder by itself, but never one that was named and is taken.
+    assert main(["train", "deconv-gan", "--epochs", "1", *small]) == 0
+    assert (tmp_path / "runs/deconv-gan-2/run.json").exists()
+    assert "holds a run already" in fails(capsys, "train", "deconv-gan", "--output", "runs/deconv-gan")
+    assert "holds no run" in fails(capsys, "train", "--resume", "--output", "runs/other")
+    assert "leave out recipe, set" in fails(capsys, "train", "dcgan", "--resume", "--set", "epochs=3")
+    assert main(["train", "--resume", "--epochs", "2", "--output", "runs/deconv-gan"]) == 0
+    assert "4 steps" in capsys.readouterr().out
+
+
+def test_learning_rate_sets_both():
+    recipe = recipes.override(recipes.get("dcgan"), {"learning_rate": "2e-4"})
+    assert recipe.generator_learning_rate == recipe.discriminator_learning_rate == 2e-4
+
+
+def test_generate(run, tmp_path, capsys):
+    for name in ("a.png", "a.npz", "a.gif", "b.npz"):
+        assert (
+            main(["generate", str(run), "--count", "5", "--seed", "3", "--output", str(tmp_path / "new" / name)]) == 0
+        )
+    images = np.load(tmp_path / "new/a.npz")["images"]
+    assert images.shape == (5, 28, 28, 1) and images.dtype == np.uint8
+    np.testing.assert_array_equal(images, np.load(tmp_path / "new/b.npz")["images"])
+    sheet = imageio.imread(tmp_path / "new/a.png")
+    np.testing.assert_array_equal(sheet[2:58:2, 2:58:2], images[0, :, :, 0])
+    assert len(imageio.imread(tmp_path / "new/a.gif", index=None)) > 20
+    (run / "generator.keras").write_bytes(b"damaged")
+    assert "damaged" in fails(capsys, "generate", run, "--output", tmp_path / "c.png")
+
+
+def test_latent_walk_stays_on_the_sphere_and_closes():
+    walk = generation.latent_walk(0, 3, 100)
+    lengths = np.linalg.norm(walk, axis=-1)
+    assert lengths.min() > 7 and lengths.max() < 13  # a straight line would dip to 7 between vectors of length 10
+    speeds = np.linalg.norm(np.diff(np.concatenate([walk, walk[:1]]), axis=0), axis=-1)
+    assert speeds.max() < 3 * speeds.min()
+    start, end = np.array([3.0, 0.0]), np.array([0.0, 1.0])
+    np.testing.assert_allclose(generation.slerp(start, end, 0), start)
+    np.testing.assert_allclose(generation.slerp(start, end, 1), end, atol=1e-12)
+    np.testing.assert_allclose(generation.slerp(start, end, 0.5), (start + end) * np.sqrt(0.5))
+    np.testing.assert_allclose(generation.slerp(start, 2 * start, 0.5), 1.5 * start)
+
+
+def test_a_source_that_is_no_run(tmp_path):
+    with pytest.raises(InputError, match="not a run folder"):
+        generation.load_generator(tmp_path)

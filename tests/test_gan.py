@@ -1,0 +1,131 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fmgan_tf import data, gan, losses, recipes, training
+
+IMAGES = np.random.default_rng(0).uniform(-1, 1, (8, 28, 28, 1)).astype("float32")
+
+
+def copies(network):
+    return [weight.numpy().copy() for weight in network.weights]
+
+
+def build(**settings):
+    return training.build_gan(recipes.override(recipes.get("dcgan"), settings))
+
+
+def test_one_step_changes_both_networks_and_the_average():
+    model = build()
+    before = {name: copies(getattr(model, name)) for name in ("generator", "discriminator", "averaged_generator")}
+    model.train_step(tf.constant(IMAGES))
+    for name, old in before.items():
+        for weight, value in zip(getattr(model, name).weights, old, strict=True):
+            assert not np.array_equal(weight.numpy(), value), f"{name} {weight.path}"
+
+
+@pytest.mark.parametrize("frozen, learning", [("generator", "discriminator"), ("discriminator", "generator")])
+def test_a_network_without_a_learning_rate_stays_as_it_is(frozen, learning):
+    model = build()
+    getattr(model, f"{frozen}_optimizer").learning_rate = 0.0
+    before = {name: copies(getattr(model, name)) for name in (frozen, learning)}
+    model.train_step(tf.constant(IMAGES))
+    trainable = {weight.path for weight in getattr(model, frozen).trainable_weights}
+    for weight, value in zip(getattr(model, frozen).weights, before[frozen], strict=True):
+        if weight.path in trainable:
+            np.testing.assert_array_equal(weight.numpy(), value)
+    assert not np.array_equal(copies(getattr(model, learning))[0], before[learning][0])
+
+
+def test_the_losses_are_those_of_the_step():
+    model = build()
+    generated = model.generator(model.noise(8), training=True)
+    real_logits, generated_logits = model.discriminator(IMAGES), model.discriminator(generated)
+    values = model.train_step(tf.constant(IMAGES))
+    loss = losses.LOSSES["non_saturating"]
+    assert float(values["discriminator_loss"]) == pytest.approx(
+        float(loss.discriminator(real_logits, generated_logits)), rel=1e-4
+    )
+    assert float(values["generator_loss"]) == pytest.approx(float(loss.generator(generated_logits)), rel=1e-4)
+    assert float(values["real_probability"]) == pytest.approx(float(tf.reduce_mean(tf.sigmoid(real_logits))), rel=1e-4)
+
+
+def test_the_average_is_that_of_its_formula():
+    model = build(ema_decay=0.3)
+    weights = lambda network: np.concatenate([weight.numpy().ravel() for weight in network.weights])  # noqa: E731
+    expected = weights(model.generator).astype("float64")
+    for step in range(1, 5):
+        model.train_step(tf.constant(IMAGES))
+        decay = min(0.3, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * weights(model.generator)
+        np.testing.assert_allclose(weights(model.averaged_generator), expected, atol=1e-6)
+    assert decay == 0.3  # the ramp has ended, so both sides of the minimum were seen
+
+
+def test_no_average():
+    model = build(ema_decay=0.0)
+    model.train_step(tf.constant(IMAGES))
+    for average, weight in zip(model.averaged_generator.weights, model.generator.weights, strict=True):
+        np.testing.assert_allclose(average.numpy(), weight.numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_compiled_by_xla_the_step_gives_the_same_losses(name, monkeypatch):
+    """GPUs compile the step by default, CPUs do not. XLA draws other noise from the same seed, so it is given here."""
+    noise = tf.constant(np.random.default_rng(0).standard_normal((8, 100), "float32"))
+    monkeypatch.setattr(gan.GAN, "noise", lambda self, count: noise)
+    values = []
+    for jit_compile in (False, True):
+        model = training.build_gan(recipes.get(name))
+        step = tf.function(model.train_step, jit_compile=jit_compile)
+        values.append([[float(value) for value in step(tf.constant(IMAGES)).values()] for _ in range(3)])
+    np.testing.assert_allclose(values[0], values[1], rtol=1e-4)
+
+
+def test_fit_reports_the_mean_over_the_epoch_and_callbacks_see_every_step():
+    model = build()
+    steps = []
+    seen = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: steps.append(float(logs["generator_loss"]))
+    )
+    dataset = data.batches(IMAGES, 4)
+    history = model.fit(dataset, steps_per_epoch=5, epochs=2, verbose=0, shuffle=False, callbacks=[seen]).history
+    assert len(set(steps)) == 10
+    np.testing.assert_allclose(history["generator_loss"], [np.mean(steps[:5]), np.mean(steps[5:])], rtol=1e-5)
+
+
+def test_weights_files_hold_everything(tmp_path):
+    """Both networks, the average and both optimizers: the next step, noise included, is the same."""
+    model = build()
+    for _ in range(3):
+        model.train_step(tf.constant(IMAGES))
+    model.save_weights(tmp_path / "all.weights.h5")
+    other = training.build_gan(recipes.get("dcgan"))
+    other.load_weights(tmp_path / "all.weights.h5")
+    assert int(other.generator_optimizer.iterations) == int(other.discriminator_optimizer.iterations) == 3
+    for name in ("generator", "discriminator", "averaged_generator"):
+        for mine, theirs in zip(getattr(model, name).weights, getattr(other, name).weights, strict=True):
+            np.testing.assert_array_equal(mine.numpy(), theirs.numpy())
+    first, second = (next_model.train_step(tf.constant(IMAGES)) for next_model in (model, other))
+    for key in first:
+        np.testing.assert_allclose(first[key], second[key], rtol=1e-5)
+
+
+@pytest.mark.parametrize("image_size", [28, 32, 64])
+def test_image_sizes_train(image_size):
+    model = build(image_size=image_size)
+    images = tf.zeros((4, image_size, image_size, 1))
+    assert np.isfinite(list(map(float, model.train_step(images).values()))).all()
+    assert model.generate(tf.zeros((2, 100))).shape == (2, image_size, image_size, 1)
+
+
+def test_noise():
+    model = build()
+    first = model.noise(1000).numpy()
+    assert first.dtype == np.float32 and first.shape == (1000, 100)
+    assert abs(first.mean()) < 0.02 and abs(first.std() - 1) < 0.02
+    np.testing.assert_array_equal(first, model.noise(1000))
+    model.train_step(tf.constant(IMAGES))
+    assert np.abs(first - model.noise(1000)).mean() > 1  # another step, other noise
+    assert np.abs(first - training.build_gan(recipes.get("dcgan"), seed=1).noise(1000)).mean() > 1

@@ -1,0 +1,149 @@
+"""Rules that hold for every notebook, beside what nbval runs."""
+
+import ast
+import json
+import pathlib
+import re
+
+import pytest
+
+from fmgan_tf import stamp
+
+ROOT = pathlib.Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+IGNORE = "nbval-ignore-output"
+
+
+def cells(path, kind):
+    return [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == kind]
+
+
+def source(cell):
+    return "".join(cell["source"])
+
+
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def test_there_are_notebooks():
+    assert NOTEBOOKS
+
+
+@each_notebook
+def test_skeleton(path):
+    text = "\n".join(source(cell) for cell in cells(path, "markdown"))
+    assert re.match(r"# \S", text)
+    wanted = [
+        "What you will build",
+        "Goals",
+        "What you need to know",
+        "Setup",
+        "Parameters",
+        "Recap",
+        "Quiz",
+        "Exercises",
+        "Where to go next",
+    ]
+    headings = re.findall(r"^## (.*)$", text, re.M)
+    assert [heading for heading in headings if heading in wanted] == wanted
+    assert headings[:5] == wanted[:5] and headings[-4:] == wanted[-4:] and len(headings) > len(wanted)
+    assert re.search(r"^\*\*Time:\*\* .*minute", text, re.M)
+    assert "attachment:" in text and "](../" not in re.sub(r"\]\(\.\./[\w./-]+\.ipynb\)", "", text)
+    quiz = text[text.index("## Quiz") : text.index("## Exercises")]
+    assert quiz.count("<details>") == quiz.count("</details>") == 3
+    exercises = text[text.index("## Exercises") :]
+    assert exercises.count("<details>") == exercises.count("</details>") >= 2
+
+
+@each_notebook
+def test_badge_and_bootstrap_carry_the_address_of_pyproject(path):
+    text = path.read_text()
+    address = stamp.repository()
+    slug = address.removeprefix("https://github.com/")
+    assert f"colab.research.google.com/github/{slug}/blob/main/notebooks/{path.name}" in text
+    assert f'REPOSITORY = "{address}"' in source(cells(path, "code")[0])
+
+
+def test_stamping_changes_the_address_everywhere_and_nothing_else():
+    for path in stamp.pages():
+        text = path.read_text()
+        assert stamp.stamp(text, stamp.repository()) == text
+        moved = stamp.stamp(text, "https://github.com/somebody/else")
+        if path.suffix == ".ipynb":
+            assert moved != text and "somebody/else" in moved
+            json.loads(moved)
+        assert stamp.stamp(moved, stamp.repository()) == text
+
+
+@each_notebook
+def test_outputs(path):
+    assert path.stat().st_size < 1_000_000
+    counts = []
+    for cell in cells(path, "code"):
+        counts.append(cell["execution_count"])
+        for output in cell["outputs"]:
+            assert output.get("name") != "stderr" and output["output_type"] != "error", source(cell)
+            assert not any("widget" in mime for mime in output.get("data", {})), source(cell)
+            text = json.dumps(output)
+            assert not re.search(r"/home/|/root/|/work/|/tmp/|/Users/", text), text[:200]
+    assert counts == list(range(1, len(counts) + 1)), "run it from top to bottom in a fresh kernel"
+
+
+@each_notebook
+def test_parameters_are_in_one_cell_with_reasons(path):
+    notebook = json.loads(path.read_text())["cells"]
+    heading = next(index for index, cell in enumerate(notebook) if "## Parameters" in source(cell))
+    cell = next(cell for cell in notebook[heading:] if cell["cell_type"] == "code")
+    names = [node.targets[0].id for node in ast.parse(source(cell)).body if isinstance(node, ast.Assign)]
+    assert names and all(name == name.upper() for name in names)
+    for line in source(cell).splitlines():
+        assert not re.match(r"[A-Z]", line) or "#" in line, f"no reason: {line}"
+
+
+@each_notebook
+def test_no_comment_that_only_a_tool_understands(path):
+    for cell in cells(path, "code"):
+        assert not re.search(r"#\s*(NBVAL|noqa|type:|pylint|fmt:|@)", source(cell))
+        assert set(cell["metadata"].get("tags", [])) <= {IGNORE}
+        assert not re.search(r"^\s*[!%]|import \*", source(cell), re.M), source(cell)
+
+
+def bare(node):
+    """The code of a definition without docstrings, so that a notebook may say less than the package."""
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(inner) is not None:
+            inner.body = inner.body[1:] or [ast.Pass()]
+    return ast.unparse(node)
+
+
+def definitions(text):
+    """Every function, class and constant that a text defines at its top level."""
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name, bare(node)
+        elif (
+            isinstance(node, ast.Assign)
+            and isinstance(node.targets[0], ast.Name)
+            and node.targets[0].id.startswith("_")
+        ):
+            yield node.targets[0].id, bare(node)
+
+
+PACKAGE = {
+    name: code for path in sorted((ROOT / "fmgan_tf").glob("[!_]*.py")) for name, code in definitions(path.read_text())
+}
+TAUGHT = {  # what each notebook must show in full
+    "01_data_and_preprocessing": {"to_tanh_range", "from_tanh_range", "batches"},
+    "02_dcgan": {"build_dcgan_generator", "build_dcgan_discriminator"},
+    "03_adversarial_training": {"cross_entropy_discriminator", "non_saturating_generator", "minimax_generator", "GAN"},
+}
+
+
+@each_notebook
+def test_inline_code_is_the_code_of_the_package(path):
+    shown = {}
+    for cell in cells(path, "code"):
+        shown |= dict(definitions(source(cell)))
+    assert TAUGHT.get(path.stem, set()) <= set(shown)
+    for name in set(shown) & set(PACKAGE):
+        assert shown[name] == PACKAGE[name], name

@@ -1,0 +1,256 @@
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import imageio.v3 as imageio
+import keras
+import numpy as np
+import pytest
+
+from fmgan_tf import Diverged, generation, losses, models, plots, recipes, training
+
+SMALL = recipes.override(recipes.get("dcgan"), {"batch_size": 8, "steps_per_epoch": 3})
+
+
+def run_small(blobs, output, **arguments):
+    return training.train(SMALL, blobs, output, verbose=False, **({"epochs": 2} | arguments))
+
+
+@pytest.fixture(scope="module")
+def run(blobs, tmp_path_factory):
+    output = tmp_path_factory.mktemp("runs") / "small"
+    training.train(SMALL, blobs, output, seed=5, epochs=2, overrides={"batch_size": "8"}, verbose=False)
+    return output
+
+
+def test_the_folder_is_complete(run):
+    names = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    assert names == {
+        "generator.keras",
+        "discriminator.keras",
+        "checkpoint.weights.h5",
+        "steps.csv",
+        "history.csv",
+        "samples/epoch_000.png",
+        "samples/epoch_001.png",
+        "samples/epoch_002.png",
+        "samples.gif",
+        "losses.png",
+        "run.json",
+    }
+    record = json.loads((run / "run.json").read_text())
+    assert record["status"] == "complete" and record["seed"] == 5 and record["steps"] == 6 and record["epochs"] == 2
+    assert record["recipe"] == json.loads(json.dumps(dataclasses.asdict(SMALL)))
+    assert record["overrides"] == {"batch_size": "8"} and record["data"] == "squares made by the tests"
+    assert record["versions"]["keras"] == keras.__version__
+    assert record["images_per_second"] > 0 and record["seconds"] > 0
+    sheet = imageio.imread(run / "samples" / "epoch_002.png")
+    assert sheet.shape == (2 * (8 * 29 + 1), 2 * (8 * 29 + 1)) and sheet.dtype == np.uint8
+    assert len(imageio.imread(run / "samples.gif", index=None)) == 3
+
+
+def test_records(run):
+    steps, history = training.read_csv(run / "steps.csv"), training.read_csv(run / "history.csv")
+    np.testing.assert_array_equal(steps["step"], range(1, 7))
+    assert (np.diff(steps["seconds"]) > 0).all()
+    np.testing.assert_array_equal(history["epoch"], [1, 2])
+    for name in training.COLUMNS:
+        np.testing.assert_allclose(history[name], steps[name].reshape(2, 3).mean(1), rtol=1e-6)
+
+
+def test_the_models_load_with_plain_keras(run):
+    code = (
+        "import sys, numpy, keras; g, d = (keras.models.load_model(sys.argv[1] + n) for n in ('/generator.keras', '/discriminator.keras'))\n"
+        "p = d(g(numpy.zeros((3, 100)))); assert p.shape == (3, 1) and 0 < float(p[0, 0]) < 1; assert 'fmgan_tf' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(run)], check=True, timeout=120, cwd=run)
+
+
+def test_the_saved_generator_is_the_average(run):
+    model = training.build_gan(SMALL)
+    model.load_weights(run / "checkpoint.weights.h5")
+    noise = training.sample_noise(0, 4, 100)
+    np.testing.assert_allclose(generation.load_generator(run)(noise), model.generate(noise), atol=1e-6)
+    assert np.abs(model.generator(noise) - model.generate(noise)).max() > 1e-4
+
+
+def test_a_run_is_never_overwritten(run, blobs, tmp_path):
+    before = (run / "checkpoint.weights.h5").read_bytes()
+    with pytest.raises(training.RunError, match="holds a run already"):
+        run_small(blobs, run)
+    assert (run / "checkpoint.weights.h5").read_bytes() == before
+    with pytest.raises(training.RunError, match="holds no run"):
+        run_small(blobs, tmp_path, resume=True)
+
+
+RESUME = """
+import os, sys
+import tensorflow as tf
+tf.config.experimental.enable_op_determinism()
+sys.path[:0] = sys.argv[1].split(os.pathsep)
+import conftest
+from fmgan_tf import recipes, training
+from test_training import SMALL
+blobs = conftest.blobs.__wrapped__() if hasattr(conftest.blobs, "__wrapped__") else conftest.blobs()
+recipe = recipes.override(SMALL, {"cooldown": 0.5})
+base = sys.argv[2]
+training.train(recipe, blobs, base + "/whole", epochs=3, verbose=False)
+# The same with a stop within the second epoch and one after it.
+real = training._Run.on_train_batch_end
+def stopping(self, batch, logs=None):
+    real(self, batch, logs)
+    if self.step in stops:
+        self.stop("interrupted")
+training._Run.on_train_batch_end = stopping
+stops = {4}
+training.train(recipe, blobs, base + "/parts", epochs=3, verbose=False)
+stops = {6}
+training.train(recipe, blobs, base + "/parts", resume=True, verbose=False)
+stops = {}
+training.train(recipe, blobs, base + "/parts", resume=True, verbose=False)
+"""
+
+
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path):
+    """Bit for bit, schedule and order of the images included (with deterministic operations, which TensorFlow sets per process)."""
+    subprocess.run([sys.executable, "-c", RESUME, os.path.dirname(__file__), str(tmp_path)], check=True, timeout=300)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert (whole / "history.csv").read_text() == (parts / "history.csv").read_text()
+    first, second = (training.build_gan(SMALL) for _ in range(2))
+    first.load_weights(whole / "checkpoint.weights.h5")
+    second.load_weights(parts / "checkpoint.weights.h5")
+    for mine, theirs in zip(first.variables, second.variables, strict=True):
+        np.testing.assert_array_equal(mine.numpy(), theirs.numpy(), err_msg=mine.path)
+    assert json.loads((parts / "run.json").read_text())["status"] == "complete"
+
+
+def test_resuming_a_finished_run_with_more_epochs(blobs, tmp_path):
+    run_small(blobs, tmp_path / "run", epochs=1)
+    again = run_small(blobs, tmp_path / "run", epochs=None, resume=True)
+    assert again["steps"] == 3  # nothing left to do
+    longer = run_small(blobs, tmp_path / "run", epochs=2, resume=True)
+    assert longer["steps"] == 6 and len(training.read_csv(tmp_path / "run" / "history.csv")["epoch"]) == 2
+
+
+def test_records_that_outran_the_checkpoint_are_cut(blobs, tmp_path):
+    """What a kill between writing the records and the weights leaves behind."""
+    output = tmp_path / "run"
+    run_small(blobs, output, epochs=1)
+    checkpoint = (output / "checkpoint.weights.h5").read_bytes()
+    run_small(blobs, output, epochs=2, resume=True)
+    (output / "checkpoint.weights.h5").write_bytes(checkpoint)
+    run_small(blobs, output, epochs=3, resume=True)
+    np.testing.assert_array_equal(training.read_csv(output / "steps.csv")["step"], range(1, 10))
+    np.testing.assert_array_equal(training.read_csv(output / "history.csv")["epoch"], [1, 2, 3])
+
+
+def test_damaged_runs_are_refused(blobs, tmp_path):
+    output = tmp_path / "run"
+    run_small(blobs, output, epochs=1)
+    for name, mend in (
+        ("checkpoint.weights.h5", b"not HDF5"),
+        ("steps.csv", b"step,seconds\n1,x\n"),
+        ("run.json", b"{"),
+    ):
+        good = (output / name).read_bytes()
+        (output / name).write_bytes(mend)
+        with pytest.raises(training.RunError):
+            run_small(blobs, output, resume=True)
+        (output / name).write_bytes(good)
+    assert run_small(blobs, output, resume=True)["status"] == "complete"
+
+
+def test_minutes(blobs, tmp_path):
+    start = time.perf_counter()
+    record = run_small(blobs, tmp_path / "run", epochs=None, minutes=0.15)
+    assert record["status"] == "complete" and 9 <= record["seconds"] and time.perf_counter() - start < 60
+    assert record["minutes"] == 0.15 and record["epochs"] is None
+
+
+def test_the_cooldown_ends_at_zero(blobs, tmp_path, monkeypatch):
+    rates = []
+    begin = training._Run.on_train_batch_begin
+
+    def watching(self, batch, logs=None):
+        begin(self, batch, logs)
+        rates.append(float(self.model.generator_optimizer.learning_rate))
+
+    monkeypatch.setattr(training._Run, "on_train_batch_begin", watching)
+    recipe = recipes.override(SMALL, {"cooldown": 0.5, "generator_learning_rate": 1e-3, "steps_per_epoch": 4})
+    training.train(recipe, blobs, tmp_path / "run", epochs=2, verbose=False)
+    np.testing.assert_allclose(rates, [1e-3] * 5 + [0.75e-3, 0.5e-3, 0.25e-3], rtol=1e-5)
+
+
+def test_nan_stops_the_run_and_keeps_the_last_good_state(blobs, tmp_path, monkeypatch):
+    calls = []
+
+    def breaks(generated_logits):
+        calls.append(1)
+        return losses.non_saturating_generator(generated_logits) / (1.0 - keras.ops.cast(model_step() >= 4, "float32"))
+
+    model_step = lambda: holder["model"].generator_optimizer.iterations  # noqa: E731
+    holder = {}
+    build = training.build_gan
+
+    def building(recipe, seed=0):
+        holder["model"] = build(recipe, seed)
+        return holder["model"]
+
+    monkeypatch.setattr(training, "build_gan", building)
+    monkeypatch.setitem(losses.LOSSES, "non_saturating", losses.Loss(losses.cross_entropy_discriminator, breaks))
+    with pytest.raises(Diverged, match=r"generator_loss became inf at step 5\. .* is back at step 3"):
+        run_small(blobs, tmp_path / "run", epochs=4)
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["status"] == "diverged" and record["steps"] == 3
+    assert all(np.isfinite(weight.numpy()).all() for weight in generation.load_generator(tmp_path / "run").weights)
+    assert len(training.read_csv(tmp_path / "run" / "history.csv")["epoch"]) == 1
+
+
+def test_ctrl_c_saves_everything(blobs, tmp_path):
+    threading.Timer(6, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    record = run_small(blobs, tmp_path / "run", epochs=None, minutes=2)
+    assert record["status"] == "interrupted" and 0 < record["seconds"] < 60
+    assert len(training.read_csv(tmp_path / "run" / "steps.csv")["step"]) == record["steps"] > 0
+    assert (tmp_path / "run" / "generator.keras").exists()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_early_samples_come_before_the_first_epoch(tmp_path):
+    (tmp_path / "samples").mkdir()
+    for name in ("epoch_002", "step_000100", "epoch_000", "step_000050", "epoch_001", "epoch_1000"):
+        (tmp_path / "samples" / f"{name}.png").touch()
+    assert [path.stem for path in training.sample_paths(tmp_path)] == [
+        "epoch_000",
+        "step_000050",
+        "step_000100",
+        "epoch_001",
+        "epoch_002",
+        "epoch_1000",
+    ]
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_every_recipe_builds(name):
+    recipe = recipes.get(name)
+    model = training.build_gan(recipe)
+    assert model.generator.name == getattr(models, recipe.generator)().name
+    assert float(model.generator_optimizer.learning_rate) == pytest.approx(recipe.generator_learning_rate)
+    assert model.adversarial_loss == losses.LOSSES[recipe.loss]
+
+
+def test_plots(tmp_path):
+    sheet = plots.tile(np.full((5, 4, 6, 1), 9, "uint8"), columns=3, scale=2)
+    assert sheet.shape == (2 * (2 * 5 + 1), 2 * (3 * 7 + 1))
+    assert (sheet[2:10, 2:14] == 9).all() and (sheet[:2] == 255).all() and (sheet[12:, 30:] == 255).all()
+    np.testing.assert_allclose(plots.smooth(np.array([1.0, 3.0, 5.0, 7.0]), 2), [1, 2, 4, 6])
+    plots.save_gif(tmp_path / "a.gif", [np.zeros((8, 8), "uint8"), np.full((8, 8), 255, "uint8")])
+    frames = imageio.imread(tmp_path / "a.gif", index=None)
+    assert len(frames) == 2 and frames[0].max() == 0 and frames[1].min() == 255
+    figure = plots.show_training_curves({"step": np.arange(3), **{name: np.ones(3) for name in training.COLUMNS}})
+    plots.save_figure(tmp_path / "a.png", figure)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.gif", "a.png"]
