@@ -75,7 +75,7 @@ if [ "$(head -n 1 "$mark" 2>/dev/null)" != "$wanted" ]; then
         elif grep -qE "NewConnectionError|NameResolutionError|Could not find a version|ProxyError|ConnectTimeout" "$log"; then
             fail "the package index cannot be reached, or has no fitting package: $(grep -E '^ERROR' "$log" | head -n 1). Check the network and run this again."
         fi
-        fail "pip failed: $(grep -E 'rror' "$log" | tail -n 1)"
+        fail "pip failed: $(grep -iE 'error' "$log" | tail -n 1)"
     fi
     echo "$wanted" >"$mark"
 fi

@@ -103,6 +103,9 @@ def load_fashion_mnist():
                 f"{builder.data_dir} does not hold Fashion-MNIST: its {name} images have shape {images.shape} and pixel "
                 f"sum {pixel_sum:,}, expected {(_COUNTS[name], 28, 28, 1)} and {_PIXEL_SUMS[name]:,}. {mend}"
             )
+        counts = np.bincount(arrays[name, "label"], minlength=len(CLASS_NAMES)).tolist()
+        if counts != [_COUNTS[name] // 10] * 10:
+            raise DataError(f"{builder.data_dir} is damaged: its {name} labels count {counts} per class. {mend}")
     return FashionMNIST(
         arrays["train", "image"],
         arrays["train", "label"],

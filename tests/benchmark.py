@@ -1,0 +1,110 @@
+"""How fast training is, as ratios within one process: python tests/benchmark.py [--seconds 20]
+
+Contenders take turns, so that a slow minute of the machine hits all of them; each figure is the median of its rounds.
+Run it while nothing else runs.
+"""
+
+import argparse
+import os
+import resource
+import statistics
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers
+
+from fmgan_tf import data, gan, losses, recipes, training
+
+
+def tutorial_gan():
+    """The network of the well-known DCGAN tutorial, with its optimizers."""
+    generator = keras.Sequential(
+        [
+            keras.Input((100,)),
+            layers.Dense(7 * 7 * 256, use_bias=False),
+            layers.BatchNormalization(),
+            layers.LeakyReLU(negative_slope=0.3),
+            layers.Reshape((7, 7, 256)),
+            layers.Conv2DTranspose(128, 5, padding="same", use_bias=False),
+            layers.BatchNormalization(),
+            layers.LeakyReLU(negative_slope=0.3),
+            layers.Conv2DTranspose(64, 5, strides=2, padding="same", use_bias=False),
+            layers.BatchNormalization(),
+            layers.LeakyReLU(negative_slope=0.3),
+            layers.Conv2DTranspose(1, 5, strides=2, padding="same", use_bias=False, activation="tanh"),
+        ]
+    )
+    discriminator = keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            layers.Conv2D(64, 5, strides=2, padding="same"),
+            layers.LeakyReLU(negative_slope=0.3),
+            layers.Dropout(0.3),
+            layers.Conv2D(128, 5, strides=2, padding="same"),
+            layers.LeakyReLU(negative_slope=0.3),
+            layers.Dropout(0.3),
+            layers.Flatten(),
+            layers.Dense(1),
+        ]
+    )
+    model = gan.GAN(generator, discriminator, ema_decay=0.0)
+    model.update_average = lambda: None  # the tutorial has none
+    model.compile(keras.optimizers.Adam(1e-4), keras.optimizers.Adam(1e-4), losses.LOSSES["non_saturating"])
+    return model
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=20, help="of measuring for each contender (default: 20)")
+    seconds = parser.parse_args().seconds
+    images = data.to_tanh_range(data.load_fashion_mnist().train_images)
+    models = {"tutorial": (tutorial_gan(), 256)}
+    for name, recipe in recipes.RECIPES.items():
+        models[name] = (training.build_gan(recipe), recipe.batch_size)
+
+    runs = {}  # name -> (images a round, a function that works through one round)
+    for name, (model, batch_size) in models.items():
+        step, batch = tf.function(model.train_step), tf.constant(images[:batch_size])
+        steps = -(-2048 // batch_size)
+        runs[f"{name}: bare step"] = (
+            steps * batch_size,
+            lambda step=step, batch=batch, steps=steps: [step(batch) for _ in range(steps)],
+        )
+    model, batch_size = models["dcgan"]
+    stream = iter(data.batches(images, batch_size))
+    fit_steps = 4 * 2048 // batch_size
+    runs["dcgan: fit()"] = (
+        fit_steps * batch_size,
+        lambda: model.fit(data.batches(images, batch_size), steps_per_epoch=fit_steps, shuffle=False, verbose=0),
+    )
+    runs["dcgan: pipeline alone"] = (fit_steps * batch_size, lambda: [next(stream) for _ in range(fit_steps)])
+
+    times = {name: [] for name in runs}
+    for _, run in runs.values():
+        run()  # compiles
+    end = time.perf_counter() + seconds * len(runs)
+    while time.perf_counter() < end:
+        for name, (count, run) in runs.items():
+            start = time.perf_counter()
+            run()
+            times[name].append((time.perf_counter() - start) / count)
+    speed = {name: 1 / statistics.median(values) for name, values in times.items()}
+
+    print(f"{'':<24}{'images/s':>9}  rounds  times the tutorial's")
+    for name, value in speed.items():
+        print(f"{name:<24}{value:>9,.0f}  {len(times[name]):>6}  {value / speed['tutorial: bare step']:.2f}")
+    # fit() and the bare step are compared round by round, for the same reason as they take turns.
+    ratio = statistics.median(np.array(times["dcgan: bare step"]) / np.array(times["dcgan: fit()"]))
+    print(f"fit() against the bare step: {ratio:.1%}")
+    print(f"pipeline against the step:   {speed['dcgan: bare step'] / speed['dcgan: pipeline alone']:.1%}")
+    print(
+        f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GB (all of the above in one process)"
+    )
+
+
+if __name__ == "__main__":
+    main()
