@@ -3,6 +3,8 @@
 import keras
 import tensorflow as tf
 
+from fmgan_tf import metrics
+
 
 class GAN(keras.Model):
     """Trains a generator against a discriminator with fit().
@@ -16,8 +18,11 @@ class GAN(keras.Model):
         ema_decay: float in [0, 1), how much of the average is kept at every step once it has warmed up; 0 turns it off.
         seed: int, of the noise.
 
-    fit() takes a tf.data.Dataset of real images, float (batch, height, width, 1), in the generator's range.
+    fit() takes a tf.data.Dataset of real images, float (batch, height, width, 1), in the generator's range. After
+    measure_fid(), so does its validation_data, and callbacks can take monitor="val_fid", mode="min".
     """
+
+    fid = None  # a metrics.FrechetDistance once measure_fid() was called
 
     def __init__(self, generator, discriminator, ema_decay=0.995, seed=0):
         super().__init__()
@@ -125,3 +130,39 @@ class GAN(keras.Model):
             float32 tensor (N, height, width, 1) in the generator's range.
         """
         return self.averaged_generator(noise, training=False)
+
+    def measure_fid(self, extractor, dimensions):
+        """Makes evaluate() and fit(validation_data=...) measure the averaged generator's Frechet distance, as "fid".
+
+        Args:
+            extractor: function of images (batch, height, width, 1) in the generator's range that returns features
+                (batch, dimensions), such as features.classifier_extractor().
+            dimensions: int. More validation images than that are needed; with fewer the distance is infinite.
+        """
+        self.fid = metrics.FrechetDistance(dimensions, name="fid")
+        # Behind a function Keras does not see the extractor's weights, which would bloat every checkpoint
+        self.extract = lambda images: extractor(images)
+
+    def reset_metrics(self):
+        """What fit() calls before every epoch and evaluate() before every pass."""
+        super().reset_metrics()
+        if self.fid is not None:
+            self.fid.reset_state()
+
+    def test_step(self, real_images):
+        """Adds a batch of real images, and as many generated ones, to the Frechet distance.
+
+        Args:
+            real_images: float (batch, height, width, 1).
+
+        Returns:
+            dict with "fid", over all batches so far.
+        """
+        if self.fid is None:
+            raise ValueError("this GAN has nothing to evaluate yet; call measure_fid(extractor, dimensions) first")
+        # Seeded with the images seen so far: new noise for every batch, the same in every pass. Training's seeds are
+        # positive, these are negative.
+        seen = keras.ops.cast(self.fid.real[0], "int64")
+        noise = tf.random.stateless_normal((tf.shape(real_images)[0], self.latent_dim), seed=(self.seed, -1 - seen))
+        self.fid.update_state(self.extract(real_images), self.extract(self.generate(noise)))
+        return {"fid": self.fid.result()}

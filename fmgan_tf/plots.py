@@ -49,23 +49,21 @@ def show_images(images, columns=None, title=None, row_labels=None):
         matplotlib Figure.
     """
     sheet = tile(images, columns)
-    columns = columns or math.ceil(math.sqrt(len(images)))
-    inches = 0.55 * columns
-    figure, axis = plt.subplots(
-        figsize=(inches + (1.2 if row_labels else 0), inches * sheet.shape[0] / sheet.shape[1] + 0.4)
-    )
-    axis.imshow(sheet, cmap="gray", vmin=0, vmax=255)
+    # Two screen pixels for every image pixel, so that nothing is smoothed and the file stays small.
+    height, width = (2 * pixels / 100 for pixels in sheet.shape)
+    left, top = (1.0 if row_labels else 0.0), (0.35 if title else 0.0)
+    figure = plt.figure(figsize=(left + width, top + height), dpi=100)
+    axis = figure.add_axes((left / (left + width), 0, width / (left + width), height / (top + height)))
+    axis.imshow(sheet, cmap="gray", vmin=0, vmax=255, interpolation="nearest", aspect="auto")
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.spines[:].set_visible(False)
     if row_labels:
         step = sheet.shape[0] / len(row_labels)
         axis.set_yticks([(row + 0.5) * step for row in range(len(row_labels))], row_labels)
         axis.tick_params(length=0)
-        axis.set_xticks([])
-        axis.spines[:].set_visible(False)
-    else:
-        axis.axis("off")
     if title:
         axis.set_title(title)
-    figure.tight_layout()
     return figure
 
 
@@ -96,19 +94,20 @@ def show_training_curves(steps):
     """
     figure, (top, bottom) = plt.subplots(2, 1, figsize=(7.5, 5.2), sharex=True)
     window = max(1, len(steps["step"]) // 50)
+    thin = max(1, len(steps["step"]) // 500)  # more single steps than that are a grey blur
     for axis, curves in (
         (top, (("discriminator_loss", "discriminator", BLUE), ("generator_loss", "generator", ORANGE))),
         (bottom, (("real_probability", "real images", BLUE), ("generated_probability", "generated images", ORANGE))),
     ):
         for name, label, color in curves:
-            axis.plot(steps["step"], steps[name], color=color, alpha=0.2, linewidth=0.5)
+            axis.plot(steps["step"][::thin], steps[name][::thin], color=color, alpha=0.25, linewidth=0.5)
             axis.plot(steps["step"], smooth(steps[name], window), color=color, label=label)
     for value, text in ((2 * math.log(2), "2 ln 2"), (math.log(2), "ln 2")):
         top.axhline(value, color=GREY, linestyle=":", linewidth=1)
         top.annotate(text, (1.005, value), xycoords=("axes fraction", "data"), va="center", color=GREY)
     bottom.axhline(0.5, color=GREY, linestyle=":", linewidth=1)
     top.set(ylabel="loss (nats)", title="Losses; dotted: where a discriminator that only guesses would stand")
-    bottom.set(ylabel="mean probability of “real”", xlabel="step", ylim=(0, 1))
+    bottom.set(ylabel="mean probability of “real”", xlabel="step", ylim=(0, 1.2), yticks=np.linspace(0, 1, 6))
     for axis in (top, bottom):
         axis.legend(loc="upper left", frameon=False, ncols=2)
         axis.spines[["top", "right"]].set_visible(False)
@@ -116,6 +115,55 @@ def show_training_curves(steps):
     if len(steps["step"]):
         highest = max(np.percentile(steps[name], 99.5) for name in ("discriminator_loss", "generator_loss"))
         top.set_ylim(min(0.0, float(np.min(steps["generator_loss"]))), 1.25 * max(1.5, float(highest)))
+    figure.tight_layout()
+    return figure
+
+
+def show_confusion(confusion, names):
+    """Draws a confusion matrix.
+
+    Args:
+        confusion: int (classes, classes), rows what is, columns what was recognised.
+        names: list of str.
+
+    Returns:
+        matplotlib Figure.
+    """
+    figure, axis = plt.subplots(figsize=(6.4, 6))
+    shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
+    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(confusion):
+        if count:
+            color = "white" if shares[row, column] > 0.5 else "black"
+            axis.text(column, row, count, ha="center", va="center", fontsize=8, color=color)
+    axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    axis.set_yticks(range(len(names)), names)
+    accuracy = confusion.trace() / max(confusion.sum(), 1)
+    axis.set(xlabel="recognised", ylabel="real class", title=f"Test images: {accuracy:.2%} recognised")
+    figure.tight_layout()
+    return figure
+
+
+def show_class_bars(names, values, errors, floors, label, title=None):
+    """Draws a bar for every class with its standard error, and a line where real images stand.
+
+    Args:
+        names: list of str.
+        values, errors, floors: float (classes,); NaN where there is none.
+        label: str, of the axis.
+        title: str.
+
+    Returns:
+        matplotlib Figure.
+    """
+    figure, axis = plt.subplots(figsize=(7.5, 3.8))
+    places = np.arange(len(names))
+    axis.bar(places, values, yerr=errors, color=BLUE, ecolor=GREY, capsize=3, label="generated")
+    axis.hlines(floors, places - 0.4, places + 0.4, color=ORANGE, linewidth=2, label="real training images")
+    axis.set_xticks(places, names, rotation=30, ha="right")
+    axis.set(ylabel=label, title=title)
+    axis.legend(frameon=False)
+    axis.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     return figure
 

@@ -4,7 +4,8 @@ A run folder holds
     generator.keras        the averaged generator; loads with plain keras.models.load_model
     discriminator.keras    image -> probability that it is real; likewise
     checkpoint.weights.h5  everything that resuming needs: both networks, the average, both optimizers, the noise's seed
-    steps.csv, history.csv losses and probabilities at every step, and their means over every epoch
+    steps.csv, history.csv losses and probabilities at every step, and their means over every epoch with val_fid: the
+                           FID-FMNIST of as many images of the averaged generator against 5,000 training images
     samples/               images from one fixed noise grid: epoch_NNN.png after epoch NNN, step_NNNNNN.png before epoch 1
     samples.gif            the same as an animation
     losses.png             the training curves
@@ -28,12 +29,16 @@ import time
 import imageio.v3 as imageio
 import keras
 import numpy as np
+import tensorflow as tf
 
-from fmgan_tf import Diverged, InputError, data, gan, losses, models, plots, recipes
+from fmgan_tf import Diverged, InputError, data, features, gan, losses, models, plots, recipes
 
 COLUMNS = ("discriminator_loss", "generator_loss", "real_probability", "generated_probability")
 EARLY_SAMPLES = (50, 100, 200, 400)  # steps of the first epoch after which samples are drawn as well
 CHECKPOINT_SECONDS = 60  # a crash loses at most this much, or one epoch
+# The test images are kept for the final figure: whoever picks an epoch or a recipe by val_fid has not seen them. The
+# price is that a generator which memorises these images looks good here; `evaluate` tells.
+VALIDATION_IMAGES = 5000
 
 
 class RunError(InputError):
@@ -108,7 +113,12 @@ def train(recipe, dataset, output, seed=0, epochs=None, minutes=None, overrides=
         raise RunError(f"batch_size is {recipe.batch_size}, expected at most {len(images)}, the number of images")
     steps_per_epoch = recipe.steps_per_epoch or len(images) // recipe.batch_size
     model = build_gan(recipe, seed)
-    run = _Run(output, recipe, seed, steps_per_epoch, epochs, minutes, verbose)
+    extractor, dimensions = features.classifier_extractor()
+    model.measure_fid(extractor, dimensions)
+    validation = images[:VALIDATION_IMAGES]
+    if len(validation) <= dimensions:  # too few for a distance: val_fid stays empty (NaN)
+        validation = None
+    run = _Run(output, recipe, seed, steps_per_epoch, epochs, minutes, validation, verbose)
     (output / "samples").mkdir(parents=True, exist_ok=True)
     record |= {
         "epochs": epochs,
@@ -146,13 +156,15 @@ def train(recipe, dataset, output, seed=0, epochs=None, minutes=None, overrides=
             fit(run.step // steps_per_epoch + 1, left)
         if run.status == "running" and run.progress() < 1:
             fit(epochs if epochs is not None else sys.maxsize, steps_per_epoch)
-    trained = time.perf_counter() - start
+    trained = time.perf_counter() - start - run.overhead
 
     if run.status == "diverged":
         diverged_at, cause = run.step, run.cause
         run.restore(model)
     else:
         run.save_checkpoint(model)
+        if run.step % steps_per_epoch and run.status == "running":
+            run.measure(model)
     _save_model(model.averaged_generator, output / "generator.keras")
     _save_model(models.with_probability(model.discriminator), output / "discriminator.keras")
     run.draw()
@@ -160,9 +172,10 @@ def train(recipe, dataset, output, seed=0, epochs=None, minutes=None, overrides=
         "status": "complete" if run.status == "running" else run.status,
         "steps": run.step,
         "seconds": round(run.seconds, 1),
-        "images_per_second": round((run.step - first_step) * recipe.batch_size / max(trained - run.overhead, 1e-9))
+        "images_per_second": round((run.step - first_step) * recipe.batch_size / max(trained, 1e-9))
         if run.step > first_step
         else record.get("images_per_second"),
+        "val_fid": run.val_fid if math.isfinite(run.val_fid) else None,
     }
     plots.write_whole(record_path, json.dumps(record, indent=2))
     if run.status == "diverged":
@@ -173,19 +186,167 @@ def train(recipe, dataset, output, seed=0, epochs=None, minutes=None, overrides=
     return record
 
 
+def train_classifier(recipe, dataset, output, seed=0, epochs=None, minutes=None, verbose=True):
+    """Trains a classifier on the training images into a folder; the test images are seen once, after the last step.
+
+    The folder then holds classifier.keras (without the optimizer), history.csv (training loss and accuracy), confusion.png
+    and run.json. Nothing is written before the end.
+
+    Args:
+        recipe: recipes.ClassifierRecipe.
+        dataset: data.FashionMNIST.
+        output: path of the run folder, made if need be.
+        seed: int, of weights, shifts and the order of the images.
+        epochs, minutes: how long, the learning rate fitted to it; at most one. Without both, the recipe's epochs.
+        verbose: print progress.
+
+    Returns:
+        dict, the content of run.json.
+
+    Raises:
+        RunError: the folder holds a run already.
+    """
+    output = pathlib.Path(output)
+    if (output / "run.json").exists():
+        raise RunError(f"{output} holds a run already; choose another folder (--output).")
+    output.mkdir(parents=True, exist_ok=True)
+    if epochs is None and minutes is None:
+        epochs = recipe.epochs
+    images, labels = data.to_tanh_range(dataset.train_images), dataset.train_labels
+    steps = len(images) // recipe.batch_size
+    if not steps:
+        raise RunError(f"batch_size is {recipe.batch_size}, expected at most {len(images)}, the number of images")
+    keras.utils.set_random_seed(seed)
+    model = models.build_classifier(recipe.filters)
+    model.compile(
+        keras.optimizers.AdamW(recipe.learning_rate, weight_decay=recipe.weight_decay),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    batches = (
+        tf.data.Dataset.from_tensor_slices((images, labels))
+        .shuffle(len(images), seed=seed)
+        .batch(recipe.batch_size, drop_remainder=True)
+        .map(lambda batch, labels: (shift(batch, recipe.shift), labels))
+        .prefetch(2)
+    )
+    schedule = _ClassifierSchedule(recipe.learning_rate, steps, epochs, minutes, verbose)
+    start = time.perf_counter()
+    history = model.fit(
+        batches,
+        epochs=epochs if epochs is not None else sys.maxsize,
+        shuffle=False,
+        verbose=0,
+        callbacks=[schedule],
+    ).history
+    seconds = time.perf_counter() - start
+
+    recognised = model.predict(data.to_tanh_range(dataset.test_images), batch_size=500, verbose=0).argmax(1)
+    confusion = np.zeros((10, 10), int)
+    np.add.at(confusion, (dataset.test_labels, recognised), 1)
+    bare = models.build_classifier(recipe.filters)  # never compiled, so that no optimizer doubles the file
+    bare.set_weights(model.get_weights())
+    _save_model(bare, output / "classifier.keras")
+    _write_csv(
+        output / "history.csv",
+        ("epoch", "loss", "accuracy"),
+        [[epoch + 1, *row] for epoch, row in enumerate(zip(history["loss"], history["accuracy"], strict=True))],
+    )
+    plots.save_figure(output / "confusion.png", plots.show_confusion(confusion, data.CLASS_NAMES))
+    record = {
+        "recipe": dataclasses.asdict(recipe),
+        "seed": seed,
+        "epochs": epochs,
+        "minutes": minutes,
+        "data": dataset.source,
+        "versions": versions(),
+        "cores": os.cpu_count(),
+        "parameters": model.count_params(),
+        "features": 4 * recipe.filters,
+        "status": "complete",
+        "seconds": round(seconds, 1),
+        "test_accuracy": float((recognised == dataset.test_labels).mean()),
+        "class_accuracy": dict(zip(data.CLASS_NAMES, (confusion.diagonal() / confusion.sum(1)).tolist(), strict=True)),
+    }
+    plots.write_whole(output / "run.json", json.dumps(record, indent=2))
+    return record
+
+
+def shift(images, pixels):
+    """Moves every image of a batch by up to so many pixels, each its own way; what comes in is black.
+
+    Args:
+        images: float32 (batch, height, width, 1) in [-1, 1].
+        pixels: int.
+
+    Returns:
+        float32 of the same shape.
+    """
+    count, size = tf.shape(images)[0], images.shape[1]
+    images = tf.pad(images, [[0, 0], [pixels, pixels], [pixels, pixels], [0, 0]], constant_values=-1)
+    for axis in (1, 2):
+        first = tf.random.uniform((count, 1), 0, 2 * pixels + 1, tf.int32)
+        images = tf.gather(images, first + tf.range(size), axis=axis, batch_dims=1)
+    return images
+
+
+class _ClassifierSchedule(keras.callbacks.Callback):
+    """The learning rate, fitted to epochs or minutes: up over the first twelfth, down as a cosine. Prints progress."""
+
+    def __init__(self, learning_rate, steps_per_epoch, epochs, minutes, verbose):
+        super().__init__()
+        self.learning_rate, self.steps_per_epoch, self.verbose = learning_rate, steps_per_epoch, verbose
+        self.epochs, self.minutes, self.step = epochs, minutes, 0
+        self.started = self.printed = time.perf_counter()
+
+    def progress(self):
+        if self.minutes is not None:
+            return min(1.0, (time.perf_counter() - self.started) / (60 * self.minutes))
+        return self.step / (self.epochs * self.steps_per_epoch)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        progress = self.progress()
+        rising = 0.1 + 0.9 * 12 * progress
+        falling = 0.5 + 0.5 * math.cos(math.pi * (12 * progress - 1) / 11)
+        self.model.optimizer.learning_rate = self.learning_rate * (rising if progress < 1 / 12 else falling)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.step += 1
+        if self.minutes is not None and self.progress() >= 1:
+            self.model.stop_training = True
+        if self.verbose and time.perf_counter() - self.printed > 10:
+            self.print_progress(f"step {self.step:,}", logs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.verbose:
+            self.print_progress(f"epoch {epoch + 1}" + (f"/{self.epochs}" if self.epochs else ""), logs)
+
+    def print_progress(self, where, logs):
+        self.printed = time.perf_counter()
+        print(
+            f"{self.progress():4.0%}  {self.printed - self.started:5.0f} s  {where:<14}  loss {logs['loss']:.3f}   "
+            f"training accuracy {logs['accuracy']:.1%}",
+            flush=True,
+        )
+
+
 def read_record(folder):
     """The content of a run folder's run.json.
 
     Raises:
-        RunError: there is none, or it is damaged.
+        RunError: there is none, it is damaged, or it is a classifier's.
     """
     path = pathlib.Path(folder) / "run.json"
     try:
         record = json.loads(path.read_text())
+        if record["recipe"]["name"] == recipes.CLASSIFIER.name:
+            raise RunError(f"{folder} holds a classifier, which cannot be resumed: train it anew in another folder")
         recipes.Recipe(**record["recipe"])
         return record
     except FileNotFoundError:
         raise RunError(f"{folder} holds no run: there is no {path.name} in it") from None
+    except RunError:
+        raise
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path} is damaged ({error})") from None
 
@@ -224,13 +385,15 @@ def sample_noise(seed, count, latent_dim):
 class _Run(keras.callbacks.Callback):
     """Everything that happens around the train step: records, schedule, samples, checkpoints, progress."""
 
-    def __init__(self, output, recipe, seed, steps_per_epoch, epochs, minutes, verbose):
+    def __init__(self, output, recipe, seed, steps_per_epoch, epochs, minutes, validation, verbose):
         super().__init__()
+        self.validation = validation  # float32 images for val_fid, or None
+        self.val_fid = math.nan  # the newest
         self.output, self.recipe, self.verbose = output, recipe, verbose
         self.steps_per_epoch, self.epochs, self.minutes = steps_per_epoch, epochs, minutes
         self.noise = sample_noise(seed, 64, recipe.latent_dim)
         self.rows = []  # of steps.csv: step, seconds, then COLUMNS
-        self.history = []  # of history.csv: epoch, then COLUMNS
+        self.history = []  # of history.csv: epoch, then COLUMNS, then val_fid
         self.status = "running"
         self.interrupted = False
         self.overhead = 0.0  # seconds spent on anything but train steps
@@ -287,7 +450,8 @@ class _Run(keras.callbacks.Callback):
         if self.status == "diverged" or self.step % self.steps_per_epoch:
             return  # stopped within the epoch
         means = np.mean([row[2:] for row in self.rows[-self.steps_per_epoch :]], axis=0)
-        self.history.append([epoch + 1, *means])
+        self.measure(self.model)
+        self.history.append([epoch + 1, *means, self.val_fid])
         self.save_samples(f"epoch_{epoch + 1:03d}")
         self.save_checkpoint(self.model)
         self.print_progress(epoch_mean=means)
@@ -330,11 +494,20 @@ class _Run(keras.callbacks.Callback):
         )
         self.overhead += time.perf_counter() - start
 
+    def measure(self, model):
+        """val_fid: the averaged generator's FID-FMNIST, its noise the same every time."""
+        if self.validation is None:
+            return
+        start = time.perf_counter()
+        batches = tf.data.Dataset.from_tensor_slices(self.validation).batch(250)
+        self.val_fid = float(model.evaluate(batches, verbose=0, return_dict=True)["fid"])
+        self.overhead += time.perf_counter() - start
+
     def save_checkpoint(self, model):
         """Records first, then the weights: a kill in between leaves records that are too long, which restore() cuts."""
         start = time.perf_counter()
         _write_csv(self.output / "steps.csv", ("step", "seconds", *COLUMNS), self.rows)
-        _write_csv(self.output / "history.csv", ("epoch", *COLUMNS), self.history)
+        _write_csv(self.output / "history.csv", ("epoch", *COLUMNS, "val_fid"), self.history)
         part = self.output / "part.weights.h5"
         model.save_weights(part)
         os.replace(part, self.output / "checkpoint.weights.h5")
@@ -363,6 +536,7 @@ class _Run(keras.callbacks.Callback):
                 f"{self.output} cannot be resumed: its checkpoint is at step {step}, its records are shorter"
             )
         self.earlier = self.rows[-1][1] if self.rows else 0.0
+        self.val_fid = self.history[-1][-1] if self.history else math.nan
 
     def draw(self):
         """losses.png and samples.gif from what is in the folder."""
@@ -387,6 +561,8 @@ class _Run(keras.callbacks.Callback):
             f"{share}  {self.seconds:5.0f} s  {where:<14}  loss: discriminator {values[0]:.3f}, generator {values[1]:.3f}"
             f"   real: {values[2]:.0%} of real, {values[3]:.0%} of generated"
         )
+        if epoch_mean is not None and not math.isnan(self.val_fid):
+            text += f"   FID-FMNIST {self.val_fid:.2f}"
         if self.on_terminal:
             print(f"\r\x1b[K{text}", end="\n" if epoch_mean is not None else "", flush=True)
         else:

@@ -61,6 +61,13 @@ def test_records(run):
     np.testing.assert_array_equal(history["epoch"], [1, 2])
     for name in training.COLUMNS:
         np.testing.assert_allclose(history[name], steps[name].reshape(2, 3).mean(1), rtol=1e-6)
+    assert set(history) == {"epoch", *training.COLUMNS, "val_fid"} and set(steps) == {
+        "step",
+        "seconds",
+        *training.COLUMNS,
+    }
+    assert np.isfinite(history["val_fid"]).all() and history["val_fid"][0] != history["val_fid"][1]
+    assert json.loads((run / "run.json").read_text())["val_fid"] == pytest.approx(history["val_fid"][1], rel=1e-6)
 
 
 def test_the_models_load_with_plain_keras(run):

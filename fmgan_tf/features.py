@@ -1,0 +1,193 @@
+"""Images to features, on which generators are measured: the shipped classifier's, and InceptionV3's."""
+
+import contextlib
+import functools
+import hashlib
+import pathlib
+import sys
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from fmgan_tf import InputError, data
+
+CLASSIFIER = pathlib.Path(__file__).parent.parent / "assets" / "classifier" / "classifier.keras"
+CLASSIFIER_SHA256 = "88dc139b8a4463cc1dceadfe15ba024aff2c6c603fdcd09c505aa7dba6e67fee"
+INCEPTION_NOTE = (
+    "InceptionV3 here has the ImageNet weights of keras.applications, not the 2015 weights of the papers: do not set "
+    "this distance beside published ones."
+)
+
+
+def in_batches(images, batch_size, label):
+    """Cuts an array into batches and, from the third second on, reports progress on stderr.
+
+    Args:
+        images: array (N, …).
+        batch_size: int.
+        label: str, what is being done.
+
+    Yields:
+        arrays (batch_size or fewer, …).
+    """
+    start = printed = time.perf_counter()
+    on_terminal = sys.stderr.isatty()
+    for first in range(0, len(images), batch_size):
+        yield images[first : first + batch_size]
+        now, done = time.perf_counter(), min(first + batch_size, len(images))
+        if now - printed > (2 if on_terminal else 10) or (printed > start and done == len(images)):
+            printed = now
+            left = (now - start) * (len(images) / done - 1)
+            text = f"{label}: {done:,} of {len(images):,}, {left:.0f} s left"
+            print(
+                f"\r\x1b[K{text}" if on_terminal else text, end="" if on_terminal else "\n", file=sys.stderr, flush=True
+            )
+    if on_terminal and printed > start:
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def _check(images):
+    images = np.asarray(images)
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != images.shape[2] or images.shape[3] != 1:
+        raise InputError(
+            f"images are {images.dtype} {images.shape}, expected uint8 (N, height, width, 1), square, in [0, 255]; "
+            "data.from_tanh_range and data.from_unit_range convert what a generator gives"
+        )
+    return images
+
+
+@functools.cache
+def classifier():
+    """The shipped classifier; `train classifier` made it, from the training images alone.
+
+    Returns:
+        keras.Model, float32 (batch, 28, 28, 1) in [-1, 1] -> float32 logits (batch, 10). Its layer "features" gives
+        float32 (batch, 128).
+
+    Raises:
+        InputError: the file is missing or is not the one that was shipped.
+    """
+    mend = "Fetch it again from the repository."
+    try:
+        content = CLASSIFIER.read_bytes()
+    except OSError as error:
+        raise InputError(f"The classifier {CLASSIFIER} cannot be read ({error.strerror}). {mend}") from error
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != CLASSIFIER_SHA256:
+        raise InputError(
+            f"{CLASSIFIER} is damaged: {len(content):,} bytes, SHA-256 {digest}, expected {CLASSIFIER_SHA256}. {mend}"
+        )
+    return keras.models.load_model(CLASSIFIER, compile=False)
+
+
+@functools.cache
+def _both_outputs():
+    model = classifier()
+    both = keras.Model(model.input, [model.get_layer("features").output, model.output])
+    return tf.function(functools.partial(both, training=False), reduce_retracing=True)
+
+
+def classifier_features(images, batch_size=500, label="classifier features"):
+    """Features and recognised classes of the shipped classifier.
+
+    A Frechet distance on these features is called FID-FMNIST, never bare FID, which is one on Inception's.
+
+    Args:
+        images: uint8 (N, height, width, 1) in [0, 255]; other sizes than 28 are resized.
+        batch_size: int.
+        label: str, for the progress line.
+
+    Returns:
+        (features, labels): float32 (N, 128) and int64 (N,) in [0, 9].
+
+    Raises:
+        InputError: other dtype or shape, or see classifier.
+    """
+    images = data.resize(_check(images), 28)
+    features, labels = [], []
+    for batch in in_batches(images, batch_size, label):
+        feature, logits = _both_outputs()(data.to_tanh_range(batch))
+        features.append(feature.numpy())
+        labels.append(logits.numpy().argmax(1))
+    return np.concatenate(features), np.concatenate(labels)
+
+
+def classifier_extractor():
+    """The classifier's features as a function within TensorFlow's graph, for gan.GAN.measure_fid.
+
+    Returns:
+        (extractor, dimensions): a function of float32 images (batch, height, width, 1) in [-1, 1] that returns float32
+        (batch, dimensions), and 128.
+    """
+    model = classifier()
+    layer = model.get_layer("features")
+    network = keras.Model(model.input, layer.output)
+
+    def extractor(images):
+        if images.shape[1:3] != (28, 28):
+            images = tf.image.resize(images, (28, 28), antialias=True)
+        return network(images, training=False)
+
+    return extractor, layer.output.shape[-1]
+
+
+def inception(weights="imagenet"):
+    """InceptionV3 up to its pooled features. Its weights, 88 MB, come from Keras's cache, a download or a file.
+
+    Args:
+        weights: "imagenet" (Keras's cache, else a download), the path of a file with the weights of
+            keras.applications.InceptionV3 without its top, or None for random ones.
+
+    Returns:
+        keras.Model, float32 (batch, 299, 299, 3) in [-1, 1] -> float32 (batch, 2048).
+
+    Raises:
+        InputError: the weights cannot be had. Nothing else in this package needs them.
+
+    Source: Szegedy et al. 2016, https://arxiv.org/abs/1512.00567.
+    """
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # Keras reports a download on stdout, where --json writes
+            return keras.applications.InceptionV3(
+                include_top=False, weights=weights and str(weights), input_shape=(299, 299, 3), pooling="avg"
+            )
+    except Exception as error:  # urllib, h5py and Keras each have exceptions of their own
+        reason = " ".join(str(error).split())
+        if weights == "imagenet":
+            raise InputError(
+                f"InceptionV3's weights are not in Keras's cache and could not be downloaded ({reason}). Name a file that "
+                "holds them (--inception-weights), or measure on the classifier, which needs nothing: --extractor classifier"
+            ) from error
+        raise InputError(
+            f"{weights} does not hold InceptionV3's weights without its top ({reason}); expected "
+            "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5 from keras.applications"
+        ) from error
+
+
+def inception_features(images, batch_size=50, weights="imagenet", label="InceptionV3 features", model=None):
+    """Pooled InceptionV3 features of grey images: tiled to three channels, resized to 299 pixels, antialiased.
+
+    Args:
+        images: uint8 (N, height, width, 1) in [0, 255].
+        batch_size: int.
+        weights: see inception.
+        label: str, for the progress line. Two cores take about 10 images a second.
+        model: what inception() returned, to load it once for several calls.
+
+    Returns:
+        float32 (N, 2048).
+
+    Raises:
+        InputError: other dtype or shape, or see inception.
+    """
+    images = _check(images)
+    model = model or inception(weights)
+
+    @tf.function(reduce_retracing=True)
+    def extract(batch):
+        batch = tf.image.resize(tf.cast(batch, tf.float32) / 127.5 - 1.0, (299, 299), antialias=True)
+        return model(tf.repeat(batch, 3, axis=-1), training=False)
+
+    return np.concatenate([extract(batch).numpy() for batch in in_batches(images, batch_size, label)])
