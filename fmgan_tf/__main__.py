@@ -193,7 +193,7 @@ def command_train(arguments):
         f"{record['images_per_second']:,} images/s"
         + ("" if record["val_fid"] is None else f", FID-FMNIST {record['val_fid']:.2f} against training images")
         + ". Look at\n"
-        f"  {training.sample_paths(output)[-1]}  (images from the averaged generator)\n"
+        f"  {output / 'samples.png'}  (images from the averaged generator)\n"
         f"  {output / 'samples.gif'}  (how they came about)\n"
         f"  {output / 'losses.png'}  (training curves)"
     )
@@ -248,7 +248,7 @@ def _free_folder(folder):
 
 
 def _newest_run():
-    records = sorted(pathlib.Path("runs").glob("*/run.json"), key=lambda path: path.stat().st_mtime)
+    records = sorted(pathlib.Path("runs").glob("*/checkpoint.weights.h5"), key=lambda path: path.stat().st_mtime)
     if not records:
         raise InputError("There is no run in runs/ to go on with; name its folder with --output")
     return records[-1].parent

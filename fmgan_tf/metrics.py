@@ -138,7 +138,9 @@ def frechet_distance(real, generated):
     )
     dimensions = len(real.mean)
     if len(generated.mean) != dimensions:
-        raise ValueError(f"generated has {len(generated.mean)} dimensions; expected {dimensions}, as real: use one extractor.")
+        raise ValueError(
+            f"generated has {len(generated.mean)} dimensions; expected {dimensions}, as real: use one extractor."
+        )
     for name, side in (("real", real), ("generated", generated)):
         if side.count <= dimensions:
             raise ValueError(
@@ -328,7 +330,9 @@ def memorisation(train, test, generated):
     train, test, generated = _centred(train, test, generated)
     yardstick, distances = (_neighbour_distance(train, 1, samples) for samples in (test, generated))
     if np.median(yardstick) == 0:
-        raise ValueError("half or more of the test samples are in train; expected held-out samples: pass another split.")
+        raise ValueError(
+            "half or more of the test samples are in train; expected held-out samples: pass another split."
+        )
     is_generated = np.repeat([0, 1], [len(yardstick), len(distances)])
     return {
         "median_ratio": float(np.median(distances) / np.median(yardstick)),
@@ -408,7 +412,9 @@ def bootstrap(statistic, *arrays, repeats=200, seed=0):
     """
     arrays = [np.asarray(array) for array in arrays]
     if len({len(array) for array in arrays}) != 1:
-        raise ValueError(f"arrays have {[len(array) for array in arrays]} rows; expected as many in each: pair them first.")
+        raise ValueError(
+            f"arrays have {[len(array) for array in arrays]} rows; expected as many in each: pair them first."
+        )
     rng = np.random.default_rng(seed)
     draws = (rng.integers(len(arrays[0]), size=len(arrays[0])) for _ in range(repeats))
     return np.std([statistic(*(array[rows] for array in arrays)) for rows in draws], axis=0, ddof=1)
@@ -463,7 +469,9 @@ class FrechetDistance(keras.metrics.Metric):
         (mean, first), (other_mean, second) = (self._moments(*side) for side in (self.real, self.generated))
         values, vectors = tf.linalg.eigh(first)
         noise = self.dimensions * EPSILON * values[-1]
-        root = vectors * tf.sqrt(tf.where(values > noise, values, 0))  # not Cholesky's, which fails on singular matrices
+        root = vectors * tf.sqrt(
+            tf.where(values > noise, values, 0)
+        )  # not Cholesky's, which fails on singular matrices
         eigenvalues = tf.linalg.eigvalsh(tf.matmul(root, second @ root, transpose_a=True))
         trace = tf.reduce_sum(tf.sqrt(tf.maximum(eigenvalues, 0)))
         gap = tf.reduce_sum((mean - other_mean) ** 2)

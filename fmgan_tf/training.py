@@ -7,7 +7,8 @@ A run folder holds
     steps.csv, history.csv losses and probabilities at every step, and their means over every epoch with val_fid: the
                            FID-FMNIST of as many images of the averaged generator against 5,000 training images
     samples/               images from one fixed noise grid: epoch_NNN.png after epoch NNN, step_NNNNNN.png before epoch 1
-    samples.gif            the same as an animation
+    samples.png            the same, as the run left them
+    samples.gif            all of them as an animation
     losses.png             the training curves
     run.json               recipe, overrides, seed, versions, data source, images/s, seconds
 """
@@ -167,7 +168,7 @@ def train(recipe, dataset, output, seed=0, epochs=None, minutes=None, overrides=
             run.measure(model)
     _save_model(model.averaged_generator, output / "generator.keras")
     _save_model(models.with_probability(model.discriminator), output / "discriminator.keras")
-    run.draw()
+    run.draw(model)
     record |= {
         "status": "complete" if run.status == "running" else run.status,
         "steps": run.step,
@@ -416,7 +417,7 @@ class _Run(keras.callbacks.Callback):
         if self.started is None:
             self.started = time.perf_counter()
             if self.step == 0:
-                self.save_samples("epoch_000")
+                self.save_samples(self.model, "samples/epoch_000.png")
                 self.save_checkpoint(self.model)
 
     def on_train_batch_begin(self, batch, logs=None):
@@ -439,7 +440,7 @@ class _Run(keras.callbacks.Callback):
         if self.interrupted:
             self.stop("interrupted")
         if self.step < self.steps_per_epoch and self.step in EARLY_SAMPLES:
-            self.save_samples(f"step_{self.step:06d}")
+            self.save_samples(self.model, f"samples/step_{self.step:06d}.png")
         if self.minutes is not None and self.seconds >= 60 * self.minutes:
             self.model.stop_training = True
         if self.step % self.steps_per_epoch and time.perf_counter() - self.saved > CHECKPOINT_SECONDS:
@@ -452,7 +453,7 @@ class _Run(keras.callbacks.Callback):
         means = np.mean([row[2:] for row in self.rows[-self.steps_per_epoch :]], axis=0)
         self.measure(self.model)
         self.history.append([epoch + 1, *means, self.val_fid])
-        self.save_samples(f"epoch_{epoch + 1:03d}")
+        self.save_samples(self.model, f"samples/epoch_{epoch + 1:03d}.png")
         self.save_checkpoint(self.model)
         self.print_progress(epoch_mean=means)
 
@@ -486,12 +487,10 @@ class _Run(keras.callbacks.Callback):
         finally:
             signal.signal(signal.SIGINT, previous)
 
-    def save_samples(self, name):
+    def save_samples(self, model, name):
         start = time.perf_counter()
-        images = data.from_tanh_range(self.model.generate(self.noise))
-        plots.save_png(
-            self.output / "samples" / f"{name}.png", plots.tile(images, scale=2 if images.shape[1] < 64 else 1)
-        )
+        images = data.from_tanh_range(model.generate(self.noise))
+        plots.save_png(self.output / name, plots.tile(images, scale=2 if images.shape[1] < 64 else 1))
         self.overhead += time.perf_counter() - start
 
     def measure(self, model):
@@ -538,12 +537,14 @@ class _Run(keras.callbacks.Callback):
         self.earlier = self.rows[-1][1] if self.rows else 0.0
         self.val_fid = self.history[-1][-1] if self.history else math.nan
 
-    def draw(self):
-        """losses.png and samples.gif from what is in the folder."""
+    def draw(self, model):
+        """losses.png, samples.png and samples.gif."""
+        self.save_samples(model, "samples.png")
         columns = np.array(self.rows, "float64").reshape(self.step, 2 + len(COLUMNS)).T
         steps = dict(zip(("step", "seconds", *COLUMNS), columns, strict=True))
         plots.save_figure(self.output / "losses.png", plots.show_training_curves(steps))
-        plots.save_gif(self.output / "samples.gif", [imageio.imread(path) for path in sample_paths(self.output)])
+        frames = sample_paths(self.output) + [self.output / "samples.png"] * (self.step % self.steps_per_epoch > 0)
+        plots.save_gif(self.output / "samples.gif", [imageio.imread(path) for path in frames])
 
     def print_progress(self, epoch_mean=None):
         """A line that is rewritten twice a second on a terminal; in a log, a line every ten seconds and every epoch."""

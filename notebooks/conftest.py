@@ -10,4 +10,6 @@ def pytest_collectstart(collector):
 def pytest_collection_modifyitems(items):
     for item in items:
         if hasattr(item, "output_timeout"):
-            item.output_timeout = 60  # between a cell's last output and its end; nbval's 5 s are short for a busy machine
+            item.output_timeout = (
+                60  # between a cell's last output and its end; nbval's 5 s are short for a busy machine
+            )

@@ -45,8 +45,13 @@ def main():
 
     before = peak_megabytes()  # first of all, for the peak never falls again
     seconds, _ = best_seconds(lambda: metrics.precision_recall(real, generated), 3)
-    rows.append(("precision and recall, 10,000 x 10,000 x 128", seconds, f"peak {peak_megabytes():,.0f} MB, "
-                 f"of which {before:,.0f} MB before (TensorFlow and the features)"))
+    rows.append(
+        (
+            "precision and recall, 10,000 x 10,000 x 128",
+            seconds,
+            f"peak {peak_megabytes():,.0f} MB, of which {before:,.0f} MB before (TensorFlow and the features)",
+        )
+    )
     for name, function in (
         ("density and coverage, same", metrics.density_coverage),
         ("kernel distance, same", metrics.kernel_distance),
@@ -60,8 +65,16 @@ def main():
     sides = [metrics.Moments.of(rng.normal(size=(10_000, 2048)) @ spread * scale + scale) for scale in (1, 1.1)]
     seconds, distance = best_seconds(lambda: metrics.frechet_distance(*sides), 3)
     usual_seconds, usual = best_seconds(lambda: usual_way(*sides), 2)
-    rows.append(("Frechet distance from moments, 2048 dimensions", seconds, f"{usual_seconds / seconds:.1f} times as fast as sqrtm"))
-    rows.append(("the same with scipy.linalg.sqrtm", usual_seconds, f"relative difference {abs(usual / distance - 1):.0e}"))
+    rows.append(
+        (
+            "Frechet distance from moments, 2048 dimensions",
+            seconds,
+            f"{usual_seconds / seconds:.1f} times as fast as sqrtm",
+        )
+    )
+    rows.append(
+        ("the same with scipy.linalg.sqrtm", usual_seconds, f"relative difference {abs(usual / distance - 1):.0e}")
+    )
 
     for name, seconds, note in rows:
         print(f"{name:<48}{seconds:8.2f} s  {note}")

@@ -35,7 +35,9 @@ def exact(mean, covariance, count=64, seed=0):
 def cloud(count, dimensions, seed=0):
     """Correlated features away from the origin."""
     random = rng(seed)
-    return random.normal(size=(count, dimensions)) @ random.normal(size=(dimensions, dimensions)) + random.normal(size=dimensions)
+    return random.normal(size=(count, dimensions)) @ random.normal(size=(dimensions, dimensions)) + random.normal(
+        size=dimensions
+    )
 
 
 def rotation(dimensions, seed=0):
@@ -114,7 +116,9 @@ def test_covariance_of_one_sample_is_refused():
 def test_equal_covariances_leave_the_means():
     covariance = np.cov(cloud(40, 6).T)
     gap = np.arange(6.0)
-    assert frechet_distance(exact(np.zeros(6), covariance), exact(gap, covariance, seed=1)) == pytest.approx(gap @ gap, rel=1e-9)
+    assert frechet_distance(exact(np.zeros(6), covariance), exact(gap, covariance, seed=1)) == pytest.approx(
+        gap @ gap, rel=1e-9
+    )
 
 
 def test_one_dimension():
@@ -198,7 +202,9 @@ def test_collapsed_generator_is_finite_and_far():
 
 
 def test_too_few_samples_are_refused():
-    with pytest.raises(ValueError, match="generated has 8 samples in 8 dimensions; expected more than 8.*rank-deficient"):
+    with pytest.raises(
+        ValueError, match="generated has 8 samples in 8 dimensions; expected more than 8.*rank-deficient"
+    ):
         frechet_distance(cloud(9, 8), cloud(8, 8))
     assert frechet_distance(cloud(9, 8), cloud(9, 8, 1)) > 0
 
@@ -277,6 +283,7 @@ def test_kernel_distance_refuses_too_few_samples_and_overflow():
 
 def brute_force(real, generated, k):
     """Precision, recall, density and coverage from all distances."""
+
     def radii(points):
         return np.sort(cdist(points, points), axis=1)[:, k]  # column 0 is the point itself
 
@@ -286,7 +293,12 @@ def brute_force(real, generated, k):
     between = cdist(generated, real)
     inside = tied(between, radii(real))
     recalled = tied(between, radii(generated)[:, np.newaxis])
-    return inside.any(axis=1).mean(), recalled.any(axis=0).mean(), inside.sum() / k / len(generated), inside.any(axis=0).mean()
+    return (
+        inside.any(axis=1).mean(),
+        recalled.any(axis=0).mean(),
+        inside.sum() / k / len(generated),
+        inside.any(axis=0).mean(),
+    )
 
 
 @few
@@ -337,11 +349,13 @@ def test_memorisation_against_brute_force():
     train, test, generated = cloud(70, 3), cloud(40, 3, 0)[:30] + 0.1, cloud(50, 3, 2)
     held_out, made = (cdist(samples, train).min(axis=1) for samples in (test, generated))
     found = metrics.memorisation(train, test, generated)
-    assert found == pytest.approx({
-        "median_ratio": np.median(made) / np.median(held_out),
-        "nearer_fraction": (made <= np.quantile(held_out, 0.01)).mean(),
-        "auc": (made[:, np.newaxis] < held_out).mean(),
-    })
+    assert found == pytest.approx(
+        {
+            "median_ratio": np.median(made) / np.median(held_out),
+            "nearer_fraction": (made <= np.quantile(held_out, 0.01)).mean(),
+            "auc": (made[:, np.newaxis] < held_out).mean(),
+        }
+    )
 
 
 def test_memorisation_knows_copies_from_fresh_samples():
@@ -372,7 +386,9 @@ def test_label_agreement():
     np.testing.assert_array_equal(per_class, [1, 0.5, 0, np.nan])
 
 
-@pytest.mark.parametrize("asked, recognised", [([0, 10], [0, 1]), ([0, 1], [0, -1]), ([0.5], [0]), ([], []), ([0, 1], [0])])
+@pytest.mark.parametrize(
+    "asked, recognised", [([0, 10], [0, 1]), ([0, 1], [0, -1]), ([0.5], [0]), ([], []), ([0, 1], [0])]
+)
 def test_label_agreement_refuses_other_labels(asked, recognised):
     with pytest.raises(ValueError, match="expected"):
         metrics.label_agreement(asked, recognised)
@@ -426,7 +442,9 @@ def test_keras_metric_in_evaluate(offset):
     model = Evaluated(6)
     model.compile()
     for _ in range(2):  # the second call starts from nothing
-        assert model.evaluate(batches(x, y), verbose=0, return_dict=True)["fid"] == pytest.approx(frechet_distance(x, y), rel=1e-6)
+        assert model.evaluate(batches(x, y), verbose=0, return_dict=True)["fid"] == pytest.approx(
+            frechet_distance(x, y), rel=1e-6
+        )
 
 
 def test_keras_metric_steers_callbacks():

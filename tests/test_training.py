@@ -39,6 +39,7 @@ def test_the_folder_is_complete(run):
         "samples/epoch_000.png",
         "samples/epoch_001.png",
         "samples/epoch_002.png",
+        "samples.png",
         "samples.gif",
         "losses.png",
         "run.json",
@@ -52,6 +53,7 @@ def test_the_folder_is_complete(run):
     sheet = imageio.imread(run / "samples" / "epoch_002.png")
     assert sheet.shape == (2 * (8 * 29 + 1), 2 * (8 * 29 + 1)) and sheet.dtype == np.uint8
     assert len(imageio.imread(run / "samples.gif", index=None)) == 3
+    np.testing.assert_array_equal(imageio.imread(run / "samples.png"), sheet)
 
 
 def test_records(run):
