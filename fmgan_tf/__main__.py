@@ -63,11 +63,15 @@ def parser():
     length = train.add_mutually_exclusive_group()
     length.add_argument("--epochs", type=_number(int, 1, "a whole number from 1"), help="how many passes over the data")
     length.add_argument(
-        "--minutes", type=_number(float, 0, "a number more than 0"), help="how long, schedules fitted to it"
+        "--minutes",
+        type=_number(float, 0, "a number more than 0"),
+        help="for so many minutes (default: 3), schedules fitted to it",
     )
     train.add_argument("--seed", type=_number(int, 0, "a whole number from 0"), help="default: 0")
     train.add_argument("--output", type=pathlib.Path, help="run folder (default: a new one, runs/RECIPE)")
-    train.add_argument("--resume", action="store_true", help="go on with the run in --output")
+    train.add_argument(
+        "--resume", action="store_true", help="go on with the run in --output (default: the newest in runs/)"
+    )
     train.add_argument(
         "--set",
         type=_setting,
@@ -117,6 +121,7 @@ def command_list():
         settings = [f"{name}={getattr(recipe, name)}" for name in recipes.SETTINGS]
         for index in range(0, len(settings), 4):
             print(f"{'':<12}{'  '.join(settings[index : index + 4])}")
+    print(f"{'':<12}(--set learning_rate=… sets both networks' learning rates)")
     print(f"{recipes.CLASSIFIER.name:<12}{recipes.CLASSIFIER.summary}")
     print(
         f"{'':<12}{'  '.join(f'{n}={v}' for n, v in vars(recipes.CLASSIFIER).items() if n not in ('name', 'summary'))}"

@@ -72,7 +72,7 @@ def open_generator(source):
         model = load_generator(source)
     elif not source.exists() or source.suffix != ".keras":
         raise InputError(
-            f"{source} {'is none of them' if source.exists() else 'does not exist'}; expected a run folder, a .keras "
+            f"{source} {'is something else' if source.exists() else 'does not exist'}; expected a run folder, a .keras "
             "generator or an .npz of images"
         )
     else:

@@ -114,8 +114,9 @@ _BOTH = {"learning_rate": ("generator_learning_rate", "discriminator_learning_ra
 
 
 def nearest(name, known):
-    """The known name that looks most like `name`."""
-    return difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+    """The known name that looks most like `name`; one that begins or ends like it comes first."""
+    alike = [word for word in known if name and (word.startswith(name) or word.endswith(name))]
+    return difflib.get_close_matches(name, alike or known, n=1, cutoff=0.0)[0]
 
 
 def get(name):

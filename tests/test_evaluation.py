@@ -333,7 +333,7 @@ def test_the_classifier_on_the_command_line(blobs, tmp_path, capsys, monkeypatch
     assert main(["train", "classifier", "--epochs", "1"]) == 0
     assert "of the test images recognised" in capsys.readouterr().out
     assert (tmp_path / "runs/classifier/classifier.keras").exists()
-    assert "cannot be resumed" in fails(capsys, "train", "--resume")
+    assert "There is no run in runs/" in fails(capsys, "train", "--resume")
     assert "hyper-parameters are fixed" in fails(capsys, "train", "classifier", "--set", "epochs=3")
     assert "holds a run already" in fails(capsys, "train", "classifier", "--output", "runs/classifier")
     assert "holds a classifier" in fails(capsys, "evaluate", "runs/classifier")
