@@ -3,7 +3,7 @@
 A run folder holds
     generator.keras        the averaged generator; loads with plain keras.models.load_model
     discriminator.keras    image -> probability that it is real; likewise
-    checkpoint.weights.h5  everything that resuming needs: both networks, the average, both optimizers, the noise's seed
+    checkpoint.weights.h5  everything that resuming needs: both networks, the average, both optimizers and with them the step
     steps.csv, history.csv losses and probabilities at every step, and their means over every epoch with val_fid: the
                            FID-FMNIST of as many images of the averaged generator against 5,000 training images
     samples/               images from one fixed noise grid: epoch_NNN.png after epoch NNN, step_NNNNNN.png before epoch 1
