@@ -1,5 +1,12 @@
 """fmgan_tf: the helper package of the fmgan course. Import its modules; this file costs nothing to import."""
 
+import os
+
+# TensorFlow turns its fast convolutions (oneDNN) on by itself only on processors with AVX-512 instructions for neural
+# networks; most laptops have none, and gain as well. Has to be set before TensorFlow is imported. What it buys on a
+# machine: tests/benchmark.py with and without TF_ENABLE_ONEDNN_OPTS=0.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
 
 class InputError(ValueError):
     """Something a user gave cannot be used. The message names it, what was expected, and how to mend it."""
