@@ -83,8 +83,15 @@ fi
 # 4. The dataset. Its second line in the mark is the folder that TFDS prepared it in.
 if [ "$data" = yes ] && [ ! -d "$(sed -n 2p "$mark")" ]; then
     if folder=$("$python" -m fmgan_tf data); then
-        printf '%s\n%s\n' "$wanted" "$folder" >"$mark"
-        echo "Fashion-MNIST is verified and prepared in $folder"
+        case "$folder" in
+            */fmgan_stand_in) # stays out of the mark, so that the next run tries to get the real ones again
+                echo "setup.sh: everything is installed, but the dataset is missing, see above. Generated images stand in for it: all commands work, their figures mean nothing. Run this again once it can be had." >&2
+                ;;
+            *)
+                printf '%s\n%s\n' "$wanted" "$folder" >"$mark"
+                echo "Fashion-MNIST is verified and prepared in $folder"
+                ;;
+        esac
     else
         echo "setup.sh: everything is installed, but the dataset is missing; see the line above." >&2
     fi

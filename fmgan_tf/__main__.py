@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import sys
+import warnings
 
 from fmgan_tf import Diverged, InputError, recipes
 
@@ -82,8 +83,15 @@ def parser():
     )
 
     generate = add("generate", "Make images with a trained generator.")
-    generate.add_argument("source", type=pathlib.Path, help="a run folder")
-    generate.add_argument("--count", type=_number(int, 1, "a whole number from 1"), default=64, help="default: 64")
+    generate.add_argument("source", type=pathlib.Path, help="a run folder, a shipped model or a .keras generator")
+    generate.add_argument(
+        "--label",
+        action="append",
+        help='class to make, by name or number ("Ankle boot" or 9); repeatable (default: all, in rows)',
+    )
+    generate.add_argument(
+        "--count", type=_number(int, 1, "a whole number from 1"), help="default: 64; of every class: 8"
+    )
     generate.add_argument("--seed", type=_number(int, 0, "a whole number from 0"), default=0, help="default: 0")
     generate.add_argument("--output", type=pathlib.Path, required=True, help="FILE.png, .npz or .gif (a latent walk)")
 
@@ -91,7 +99,7 @@ def parser():
     evaluate.add_argument(
         "source",
         type=pathlib.Path,
-        help="a run folder, a .keras generator, or an .npz of uint8 `images` (and `labels`)",
+        help="a run folder, a shipped model, a .keras generator, or an .npz of uint8 `images` (and `labels`)",
     )
     evaluate.add_argument(
         "--samples",
@@ -114,7 +122,7 @@ def parser():
     return top
 
 
-def command_list():
+def command_list(arguments):
     for recipe in recipes.RECIPES.values():
         default = "  [default]" if recipe.name == recipes.DEFAULT else ""
         print(f"{recipe.name:<12}{recipe.summary}{default}")
@@ -128,7 +136,7 @@ def command_list():
     )
 
 
-def command_data():
+def command_data(arguments):
     from fmgan_tf import data
 
     dataset = data.load_fashion_mnist()
@@ -163,14 +171,12 @@ def command_train(arguments):
             else f"{output} holds a run already. Go on with it (--resume --output {output}), or choose another folder"
         )
 
-    from fmgan_tf import data, training
+    from fmgan_tf import classifier, data, training
 
     epochs, minutes = arguments.epochs, arguments.minutes
     if recipe is recipes.CLASSIFIER:
         print(f"Training {recipe.name} into {output}. Ctrl-C gives up; nothing is saved before the end.", flush=True)
-        record = training.train_classifier(
-            recipe, data.load_fashion_mnist(), output, arguments.seed or 0, epochs, minutes
-        )
+        record = classifier.train(recipe, data.load_fashion_mnist(), output, arguments.seed or 0, epochs, minutes)
         print(
             f"Complete: {record['seconds']:.0f} s, {record['test_accuracy']:.2%} of the test images recognised. Look at\n"
             f"  {output / 'confusion.png'}  (what is taken for what)"
@@ -210,9 +216,10 @@ def command_generate(arguments):
         raise InputError(
             f"--output {arguments.output} ends in {arguments.output.suffix!r}, expected .png, .npz or .gif"
         )
+    _check_source(arguments.source, "a run folder or a .keras generator")
     from fmgan_tf import generation
 
-    generation.generate(arguments.source, arguments.count, arguments.seed, arguments.output)
+    generation.generate(arguments.source, arguments.output, arguments.count, arguments.seed, arguments.label)
     print(f"Wrote {arguments.output}")
 
 
@@ -221,10 +228,7 @@ def command_evaluate(arguments):
         raise InputError("--inception-weights needs --extractor inception")
     if arguments.output and arguments.output.exists() and not arguments.output.is_dir():
         raise InputError(f"--output {arguments.output} is a file, expected a folder")
-    if not arguments.source.exists():
-        raise InputError(
-            f"{arguments.source} does not exist; expected a run folder, a .keras generator or an .npz of images"
-        )
+    _check_source(arguments.source, "a run folder, a .keras generator or an .npz of images")
     import json
 
     from fmgan_tf import data, evaluation
@@ -243,6 +247,16 @@ def command_evaluate(arguments):
         print(f"\nWrote evaluation.json, classes.png and realism.png to {arguments.output}")
 
 
+def _check_source(source, expected):
+    """Refuses a SOURCE that is nowhere, before TensorFlow is imported."""
+    from fmgan_tf import pretrained
+
+    if not source.exists() and str(source) not in pretrained.shipped():
+        names = ", ".join(pretrained.shipped())
+        shipped = f", or a shipped model: {names}" if names else ""
+        raise InputError(f"{source} does not exist; expected {expected}{shipped}")
+
+
 def _free_folder(folder):
     """The folder itself or, where that is taken, the first of folder-2, folder-3, …"""
     candidate, number = folder, 1
@@ -259,21 +273,25 @@ def _newest_run():
     return records[-1].parent
 
 
+COMMANDS = {
+    "list": command_list,
+    "data": command_data,
+    "train": command_train,
+    "generate": command_generate,
+    "evaluate": command_evaluate,
+}
+
+
 def main(arguments=None):
     """Runs the command line and returns its exit code: 0, 1 (training diverged), 2 (bad input) or 130 (Ctrl-C)."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow greets with warnings that concern nobody here
     arguments = parser().parse_args(arguments)
     try:
-        if arguments.command == "list":
-            command_list()
-            return 0
-        if arguments.command == "data":
-            command_data()
-            return 0
-        if arguments.command == "train":
-            return command_train(arguments)
-        (command_generate if arguments.command == "generate" else command_evaluate)(arguments)
-        return 0
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: print(
+                f"fmgan_tf {arguments.command}: {message}", file=sys.stderr
+            )
+            return COMMANDS[arguments.command](arguments) or 0
     except KeyboardInterrupt:
         print("fmgan_tf: interrupted", file=sys.stderr)
         return 130

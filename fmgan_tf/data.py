@@ -8,12 +8,13 @@ import pathlib
 import sys
 import time
 import urllib.request
+import warnings
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from fmgan_tf import InputError
+from fmgan_tf import InputError, pretrained
 
 CLASS_NAMES = (
     "T-shirt/top",
@@ -36,10 +37,19 @@ _WITHOUT_HOST = (
     "Try again later, or put the four original files (train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, "
     "t10k-images-idx3-ubyte.gz, t10k-labels-idx1-ubyte.gz) in a folder and set FMGAN_DATA_DIR to it."
 )
+STAND_IN = "stand-in: generated images, NOT Fashion-MNIST"
 
 
 class DataError(InputError):
     """The dataset cannot be had, or what was found is not Fashion-MNIST. The message says how to mend it."""
+
+
+class _NoDownload(DataError):
+    """The dataset cannot be downloaded here and now."""
+
+
+class StandInWarning(UserWarning):
+    """Generated images stand in for the dataset. The message says why, what that means, and how to get the real one."""
 
 
 class FashionMNIST(NamedTuple):
@@ -48,7 +58,7 @@ class FashionMNIST(NamedTuple):
     train_images, test_images: uint8 (N, 28, 28, 1) in [0, 255], 0 being the background.
     train_labels, test_labels: int64 (N,) in [0, 9], indices into CLASS_NAMES.
     source: where the images came from, for people and records.
-    folder: where TFDS keeps them.
+    folder: where they are kept.
     """
 
     train_images: np.ndarray
@@ -58,19 +68,26 @@ class FashionMNIST(NamedTuple):
     source: str
     folder: str
 
+    @property
+    def is_stand_in(self):
+        """Whether these are generated images, which no figure should be computed on, and not Fashion-MNIST."""
+        return self.source == STAND_IN
+
 
 def load_fashion_mnist():
     """Loads Fashion-MNIST through TensorFlow Datasets and verifies it.
 
     Three sources, in this order: what TFDS prepared before (in TFDS_DATA_DIR, by default ~/tensorflow_datasets); the four
-    original files in the folder that the environment variable FMGAN_DATA_DIR names; a download of 30 MB.
+    original files in the folder that the environment variable FMGAN_DATA_DIR names; a download of 30 MB. Where none of
+    them is to be had, images of the shipped conditional generator stand in, with a StandInWarning, so that everything
+    can be tried without a network.
 
     Returns:
-        FashionMNIST.
+        FashionMNIST. Its is_stand_in is True, and its source STAND_IN, where the images are generated.
 
     Raises:
-        DataError: FMGAN_DATA_DIR holds a missing, truncated or foreign file; the download failed; or the images are not
-            Fashion-MNIST's. Nothing half-prepared is left behind.
+        DataError: FMGAN_DATA_DIR holds a missing, truncated or foreign file; the download failed and no generator is
+            shipped; or the images are not Fashion-MNIST's. Nothing half-prepared is left behind.
 
     Source: Xiao, Rasul and Vollgraf 2017, https://arxiv.org/abs/1708.07747.
     """
@@ -85,8 +102,13 @@ def load_fashion_mnist():
         _prepare(builder, "the files in FMGAN_DATA_DIR", manual_dir=local)
         source = "the four original files in FMGAN_DATA_DIR, through TFDS"
     else:
-        _check_host(builder)
-        _prepare(builder, "a download of 30 MB")
+        try:
+            _check_host(builder)
+            _prepare(builder, "a download of 30 MB")
+        except _NoDownload as error:
+            if "cgan" not in pretrained.shipped():
+                raise
+            return _stand_in(pathlib.Path(builder.data_dir).parents[1] / "fmgan_stand_in", error)
         source = "download, through TFDS"
 
     mend = f"Delete the folder {builder.data_dir} and run this again."
@@ -143,7 +165,7 @@ def _check_host(builder):
     try:
         urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=20).close()
     except OSError as error:
-        raise DataError(f"The dataset's host cannot be reached ({error}). {_WITHOUT_HOST}") from error
+        raise _NoDownload(f"The dataset's host cannot be reached ({error}). {_WITHOUT_HOST}") from error
 
 
 def _prepare(builder, origin, manual_dir=None):
@@ -162,8 +184,62 @@ def _prepare(builder, origin, manual_dir=None):
             raise DataError(
                 f"The disk is full: {builder.data_dir} needs 150 MB. Free some, or set TFDS_DATA_DIR."
             ) from error
-        raise DataError(f"Fashion-MNIST could not be prepared from {origin} ({error}). {_WITHOUT_HOST}") from error
+        raise _NoDownload(f"Fashion-MNIST could not be prepared from {origin} ({error}). {_WITHOUT_HOST}") from error
     print(f"Fashion-MNIST: ready after {time.perf_counter() - start:.0f} s in {builder.data_dir}", file=sys.stderr)
+
+
+def _stand_in(folder, reason):
+    """Generated images in the form of the dataset, from the folder where an earlier call has put them, and the warning.
+
+    The file's name is the generator's hash, so that another generator's images are never taken for this one's.
+    """
+    path = folder / f"{pretrained.SHA256['cgan/generator.keras'][:12]}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            arrays = [kept[name] for name in FashionMNIST._fields[:4]]
+    except Exception:  # not there yet, or damaged, which shows in many ways: OSError, ValueError, zipfile.BadZipFile…
+        arrays = None
+    if arrays is None:
+        arrays = _draw_stand_in(reason)
+        part = path.with_name(f"{path.name}.{os.getpid()}.part")  # renamed when whole; others may be drawing as well
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with part.open("wb") as file:
+                np.savez(file, **dict(zip(FashionMNIST._fields, arrays, strict=False)))
+            os.replace(part, path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                part.unlink()
+            raise DataError(
+                f"{path}, 55 MB, cannot be written ({error.strerror}). Free some disk, or set TFDS_DATA_DIR."
+            ) from error
+    message = f"These are generated images, NOT Fashion-MNIST: figures computed on them mean nothing. {reason}"
+    warnings.warn(" ".join(message.split()), StandInWarning, stacklevel=3)
+    return FashionMNIST(*arrays, STAND_IN, str(folder))
+
+
+def _draw_stand_in(reason):
+    """Images, labels, images, labels, like the first fields of FashionMNIST: every class as often as in the dataset."""
+    try:
+        generator = pretrained.load_pretrained("cgan")
+    except InputError as error:
+        raise DataError(f"{reason} No generated images can stand in for it either: {error}") from error
+    print(
+        "Fashion-MNIST: not to be had; generating 70,000 images that stand in for it, once, about half a minute…",
+        file=sys.stderr,
+        flush=True,
+    )
+    random = np.random.default_rng(0)
+    arrays = []
+    for name, count in _COUNTS.items():
+        labels = random.permutation(np.arange(count) % len(CLASS_NAMES))
+        noise = random.standard_normal((count, generator.inputs[0].shape[-1]), dtype="float32")
+        images = [
+            from_tanh_range(generator.predict_on_batch([noise[batch], labels[batch]]))
+            for batch in in_batches(np.arange(count), 250, f"generated {name} images")
+        ]
+        arrays += [np.concatenate(images), labels]
+    return arrays
 
 
 def to_tanh_range(images):
@@ -288,6 +364,35 @@ def stratified_split(images, labels, fractions=(0.8, 0.1, 0.1), seed=0):
     return (train_x, train_y), (validation_x, validation_y), (test_x, test_y)
 
 
+# Where a generator's range comes from its last activation: into it, and back to pixels.
+RANGES = {"tanh": (to_tanh_range, from_tanh_range), "sigmoid": (to_unit_range, from_unit_range)}
+VALIDATION_IMAGES = 5000
+
+
+def parts(dataset, classes=10):
+    """What to train on, to watch, and to test on.
+
+    With all ten classes the dataset's own training and test images; the first 5,000 training images, which are trained on
+    as well, are watched. With fewer, those classes are taken from all 70,000 images and split 80/10/10, stratified, the
+    same way every time.
+
+    Args:
+        dataset: FashionMNIST.
+        classes: int, how many of the first classes.
+
+    Returns:
+        (dataset, validation_images, validation_labels): FashionMNIST with the training and test part, uint8 (M, 28, 28, 1),
+        int64 (M,).
+    """
+    if classes == len(CLASS_NAMES):
+        return dataset, dataset.train_images[:VALIDATION_IMAGES], dataset.train_labels[:VALIDATION_IMAGES]
+    images = np.concatenate([dataset.train_images, dataset.test_images])
+    labels = np.concatenate([dataset.train_labels, dataset.test_labels])
+    train, validation, test = stratified_split(*select_classes(images, labels, range(classes)))
+    part = dataset._replace(train_images=train[0], train_labels=train[1], test_images=test[0], test_labels=test[1])
+    return part, *validation
+
+
 def resize(images, image_size):
     """Resizes square images: bilinear, antialiased.
 
@@ -307,7 +412,34 @@ def resize(images, image_size):
     return np.concatenate([np.clip(np.rint(part), 0, 255).astype("uint8") for part in resized])
 
 
-def batches(images, batch_size, seed=0, first_step=0):
+def in_batches(images, batch_size, label):
+    """Cuts an array into batches and, from the third second on, reports progress on stderr.
+
+    Args:
+        images: array (N, …).
+        batch_size: int.
+        label: str, what is being done.
+
+    Yields:
+        arrays (batch_size or fewer, …).
+    """
+    start = printed = time.perf_counter()
+    on_terminal = sys.stderr.isatty()
+    for first in range(0, len(images), batch_size):
+        yield images[first : first + batch_size]
+        now, done = time.perf_counter(), min(first + batch_size, len(images))
+        if now - printed > (2 if on_terminal else 10) or (printed > start and done == len(images)):
+            printed = now
+            left = (now - start) * (len(images) / done - 1)
+            text = f"{label}: {done:,} of {len(images):,}, {left:.0f} s left"
+            print(
+                f"\r\x1b[K{text}" if on_terminal else text, end="" if on_terminal else "\n", file=sys.stderr, flush=True
+            )
+    if on_terminal and printed > start:
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def batches(images, batch_size, seed=0, first_step=0, labels=None):
     """An endless tf.data pipeline of training batches, shuffled anew in every epoch.
 
     The order depends on the seed and the epoch alone, so a run that was interrupted at step n goes on with the same
@@ -319,9 +451,11 @@ def batches(images, batch_size, seed=0, first_step=0):
         batch_size: int, at most N.
         seed: int.
         first_step: int, how many batches to skip.
+        labels: int (N,), to go with the images.
 
     Returns:
-        tf.data.Dataset of float32 (batch_size, height, width, 1), infinite.
+        tf.data.Dataset of float32 (batch_size, height, width, 1), or of such images and their labels (batch_size,),
+        infinite.
 
     Raises:
         InputError: fewer images than batch_size.
@@ -329,12 +463,14 @@ def batches(images, batch_size, seed=0, first_step=0):
     if not 0 < batch_size <= len(images):
         raise InputError(f"batch_size is {batch_size}, expected 1 to {len(images)}, the number of images")
     steps = len(images) // batch_size
-    images = tf.constant(images)
+    arrays = tf.constant(images) if labels is None else (tf.constant(images), tf.constant(labels))
 
     def indices(epoch):
         order = tf.random.experimental.stateless_shuffle(tf.range(len(images)), seed=[seed, epoch])
         return tf.data.Dataset.from_tensor_slices(tf.reshape(order[: steps * batch_size], (steps, batch_size)))
 
+    def batch(index):
+        return tf.nest.map_structure(lambda array: tf.gather(array, index), arrays)
+
     epochs = tf.data.Dataset.range(first_step // steps, np.iinfo("int64").max)
-    dataset = epochs.flat_map(indices).skip(first_step % steps)
-    return dataset.map(lambda index: tf.gather(images, index)).prefetch(2)
+    return epochs.flat_map(indices).skip(first_step % steps).map(batch).prefetch(2)

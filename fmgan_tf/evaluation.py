@@ -17,7 +17,7 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
-from fmgan_tf import InputError, data, features, generation, metrics, models, plots, training
+from fmgan_tf import InputError, data, features, generation, metrics, models, plots, pretrained, training
 
 INCEPTION_FEATURES = 2048
 CLASSES = len(data.CLASS_NAMES)
@@ -68,7 +68,7 @@ def images_of(source, samples, seed):
     """Images from any SOURCE of the command line.
 
     Args:
-        source: path of a run folder, a .keras generator or an .npz of images.
+        source: path of a run folder, a .keras generator or an .npz of images, or the name of a shipped recipe.
         samples: int, how many; from a file that holds more, a random choice, and all where it holds fewer.
         seed: int, of noise, labels and choice.
 
@@ -86,9 +86,36 @@ def images_of(source, samples, seed):
         return images[chosen], labels if labels is None else labels[chosen]
     generator = generation.open_generator(source)
     # As many of every class as of any other, in an order that tells the classes apart from the noise
-    labels = np.random.default_rng(seed).permutation(np.arange(samples) % CLASSES) if generator.label else None
+    labels = None
+    if generator.label:
+        labels = np.random.default_rng(seed).permutation(np.arange(samples) % generator.classes)
     noise = training.sample_noise(seed, samples, generator.latent_dim)
     return generation.sample_images(generator, noise, labels), labels
+
+
+def real_images(source, dataset, labels=None):
+    """The real images that a source has to be set against: of the classes it knows, and none that it was trained on.
+
+    Args:
+        source: see images_of.
+        dataset: data.FashionMNIST.
+        labels: int (N,), the classes that were asked for, if any.
+
+    Returns:
+        data.FashionMNIST with the training and test images of those classes. For a run on fewer than ten classes the parts
+        that it was trained and is to be tested on; for images from elsewhere, of the dataset's own parts.
+    """
+    folder = pathlib.Path(source)
+    if not folder.exists():
+        folder = pretrained.ASSETS / folder
+    if (folder / "run.json").exists():
+        return data.parts(dataset, training.read_record(folder)["recipe"]["classes"])[0]
+    if labels is None:
+        return dataset
+    asked = np.unique(labels)
+    train = data.select_classes(dataset.train_images, dataset.train_labels, asked)
+    test = data.select_classes(dataset.test_images, dataset.test_labels, asked)
+    return dataset._replace(train_images=train[0], train_labels=train[1], test_images=test[0], test_labels=test[1])
 
 
 def _figure(value, error, samples, extractor, floor, floor_error, **more):
@@ -243,6 +270,8 @@ def evaluate(
         )
     images = data.resize(images, 28)
     samples = len(images)
+    dataset = real_images(source, dataset, labels)
+    present = np.unique(dataset.test_labels)
     random = np.random.default_rng(seed)
     test = random.permutation(len(dataset.test_images))[:samples]
     train = random.permutation(len(dataset.train_images))[:samples]
@@ -255,12 +284,12 @@ def evaluate(
     by = labels if labels is not None else recognised
     real_by, floor_by = (test_labels, train_labels) if labels is not None else (recognised_test, recognised_train)
     name = "Fashion-MNIST classifier"
-    figures, classes = {}, {label: {} for label in data.CLASS_NAMES}
+    figures, classes = {}, {data.CLASS_NAMES[label]: {} for label in present}
 
     values, errors = class_distances(real, real_by, generated, by)
     floors, floor_errors = class_distances(real, real_by, floor, floor_by)
     counts, floor_counts = (np.bincount(found, minlength=CLASSES) for found in (recognised, recognised_train))
-    for index, figure in enumerate(classes.values()):
+    for index, figure in zip(present, classes.values(), strict=True):
         figure["fid_fmnist"] = _figure(
             values[index], errors[index], np.sum(by == index), name, floors[index], floor_errors[index]
         )
@@ -281,7 +310,7 @@ def evaluate(
             _binomial(floor_overall, len(test)),
             **note,
         )
-        for index, figure in enumerate(classes.values()):
+        for index, figure in zip(present, classes.values(), strict=True):
             asked, floor_asked = np.sum(labels == index), np.sum(test_labels == index)
             figure["label_agreement"] = _figure(
                 per_class[index],
@@ -332,6 +361,7 @@ def evaluate(
     report = {
         "source": str(source),
         "samples": samples,
+        "real_samples": len(test),
         "seed": seed,
         "labels": "asked for" if labels is not None else "recognised by the classifier, for none were asked for",
         "extractor": name,
@@ -352,7 +382,7 @@ def evaluate(
         plots.save_figure(
             output / "classes.png",
             plots.show_class_bars(
-                data.CLASS_NAMES, *np.array(columns, "float64"), "FID-FMNIST", f"Per class, {report['labels']}"
+                list(classes), *np.array(columns, "float64"), "FID-FMNIST", f"Per class, {report['labels']}"
             ),
         )
         plots.save_figure(output / "realism.png", show_realism(images, generated, real))
@@ -417,7 +447,7 @@ def table(report):
         "memorisation_auc": "memorisation: AUC",
     }
     lines = [
-        f"{report['source']}: {report['samples']:,} images against as many real test images (at most 10,000)",
+        f"{report['source']}: {report['samples']:,} images against {report['real_samples']:,} real test images",
         f"features: {report['extractor']}; labels: {report['labels']}",
         *([report["note"]] if report["note"] else []),
         "",

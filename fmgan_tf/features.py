@@ -2,50 +2,19 @@
 
 import contextlib
 import functools
-import hashlib
-import pathlib
 import sys
-import time
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from fmgan_tf import InputError, data
+from fmgan_tf import InputError, data, pretrained
+from fmgan_tf.data import in_batches
 
-CLASSIFIER = pathlib.Path(__file__).parent.parent / "assets" / "classifier" / "classifier.keras"
-CLASSIFIER_SHA256 = "88dc139b8a4463cc1dceadfe15ba024aff2c6c603fdcd09c505aa7dba6e67fee"
 INCEPTION_NOTE = (
     "InceptionV3 here has the ImageNet weights of keras.applications, not the 2015 weights of the papers: do not set "
     "this distance beside published ones."
 )
-
-
-def in_batches(images, batch_size, label):
-    """Cuts an array into batches and, from the third second on, reports progress on stderr.
-
-    Args:
-        images: array (N, …).
-        batch_size: int.
-        label: str, what is being done.
-
-    Yields:
-        arrays (batch_size or fewer, …).
-    """
-    start = printed = time.perf_counter()
-    on_terminal = sys.stderr.isatty()
-    for first in range(0, len(images), batch_size):
-        yield images[first : first + batch_size]
-        now, done = time.perf_counter(), min(first + batch_size, len(images))
-        if now - printed > (2 if on_terminal else 10) or (printed > start and done == len(images)):
-            printed = now
-            left = (now - start) * (len(images) / done - 1)
-            text = f"{label}: {done:,} of {len(images):,}, {left:.0f} s left"
-            print(
-                f"\r\x1b[K{text}" if on_terminal else text, end="" if on_terminal else "\n", file=sys.stderr, flush=True
-            )
-    if on_terminal and printed > start:
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 def _check(images):
@@ -69,17 +38,7 @@ def classifier():
     Raises:
         InputError: the file is missing or is not the one that was shipped.
     """
-    mend = "Fetch it again from the repository."
-    try:
-        content = CLASSIFIER.read_bytes()
-    except OSError as error:
-        raise InputError(f"The classifier {CLASSIFIER} cannot be read ({error.strerror}). {mend}") from error
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != CLASSIFIER_SHA256:
-        raise InputError(
-            f"{CLASSIFIER} is damaged: {len(content):,} bytes, SHA-256 {digest}, expected {CLASSIFIER_SHA256}. {mend}"
-        )
-    return keras.models.load_model(CLASSIFIER, compile=False)
+    return keras.models.load_model(pretrained.verified("classifier/classifier.keras"), compile=False)
 
 
 @functools.cache

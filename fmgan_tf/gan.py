@@ -31,7 +31,7 @@ class GAN(keras.Model):
         self.averaged_generator = keras.models.clone_model(generator)
         self.averaged_generator.set_weights(generator.get_weights())
         self.averaged_generator.trainable = False
-        self.latent_dim = generator.input_shape[-1]
+        self.latent_dim = generator.inputs[0].shape[-1]
         self.ema_decay = ema_decay
         self.seed = seed
         self.trackers = [
@@ -61,11 +61,13 @@ class GAN(keras.Model):
         """What fit() resets at every epoch and reports after it: the means of what train_step returns."""
         return self.trackers
 
-    def train_step(self, real_images):
+    def train_step(self, real_images, condition=lambda inputs: inputs):
         """One update of both networks.
 
         Args:
             real_images: float (batch, height, width, 1).
+            condition: function of a network's input, noise or images, that puts beside it what the network is
+                conditioned on. Nothing here; ConditionalGAN's labels.
 
         Returns:
             dict of this step's losses and mean probabilities. The names are those of the metrics, so Keras gives
@@ -74,9 +76,9 @@ class GAN(keras.Model):
         noise = self.noise(real_images.shape[0])
 
         with tf.GradientTape(persistent=True) as tape:
-            generated_images = self.generator(noise, training=True)
-            real_logits = self.discriminator(real_images, training=True)
-            generated_logits = self.discriminator(generated_images, training=True)
+            generated_images = self.generator(condition(noise), training=True)
+            real_logits = self.discriminator(condition(real_images), training=True)
+            generated_logits = self.discriminator(condition(generated_images), training=True)
             discriminator_loss = self.adversarial_loss.discriminator(real_logits, generated_logits)
             generator_loss = self.adversarial_loss.generator(generated_logits)
 
@@ -124,7 +126,7 @@ class GAN(keras.Model):
         """Images from the averaged generator, in inference mode.
 
         Args:
-            noise: float (N, latent_dim), standard normal.
+            noise: float (N, latent_dim), standard normal; for a conditional generator a list of it and labels, int (N,).
 
         Returns:
             float32 tensor (N, height, width, 1) in the generator's range.
@@ -149,11 +151,12 @@ class GAN(keras.Model):
         if self.fid is not None:
             self.fid.reset_state()
 
-    def test_step(self, real_images):
+    def test_step(self, real_images, condition=lambda inputs: inputs):
         """Adds a batch of real images, and as many generated ones, to the Frechet distance.
 
         Args:
             real_images: float (batch, height, width, 1).
+            condition: see train_step.
 
         Returns:
             dict with "fid", over all batches so far.
@@ -164,5 +167,35 @@ class GAN(keras.Model):
         # positive, these are negative.
         seen = keras.ops.cast(self.fid.real[0], "int64")
         noise = tf.random.stateless_normal((tf.shape(real_images)[0], self.latent_dim), seed=(self.seed, -1 - seen))
-        self.fid.update_state(self.extract(real_images), self.extract(self.generate(noise)))
+        self.fid.update_state(self.extract(real_images), self.extract(self.generate(condition(noise))))
         return {"fid": self.fid.result()}
+
+
+class ConditionalGAN(GAN):
+    """The same game with labels: both networks see the class of every image, as a second input.
+
+    generator: keras.Model, [noise (batch, latent_dim), int labels (batch,)] -> images.
+    discriminator: keras.Model, [images, int labels (batch,)] -> logits (batch, 1): is this a real image of this class?
+
+    fit() takes pairs of images and labels; generated images get the labels of the real ones.
+
+    Source: Mirza and Osindero 2014, https://arxiv.org/abs/1411.1784.
+    """
+
+    def train_step(self, batch):
+        """One update of both networks, see GAN.
+
+        Args:
+            batch: (images, labels), float (batch, height, width, 1) and int (batch,).
+        """
+        images, labels = batch
+        return super().train_step(images, lambda inputs: [inputs, labels])
+
+    def test_step(self, batch):
+        """Adds a batch to the Frechet distance, see GAN.
+
+        Args:
+            batch: (images, labels), float (batch, height, width, 1) and int (batch,).
+        """
+        images, labels = batch
+        return super().test_step(images, lambda inputs: [inputs, labels])

@@ -7,27 +7,32 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from fmgan_tf import InputError, data, features, plots, training
+from fmgan_tf import InputError, data, plots, pretrained, training
 
 FRAMES = 16  # of a latent walk, from one noise vector to the next
 
 
 def load_generator(source):
-    """Loads the averaged generator of a run.
+    """Loads the averaged generator of a run, or a shipped one.
 
     Args:
-        source: path of a run folder.
+        source: path of a run folder, or the name of a shipped recipe.
 
     Returns:
-        keras.Model, float32 noise (N, latent_dim) -> float32 images (N, height, width, 1) in [-1, 1].
+        keras.Model, float32 noise (N, latent_dim), or a list of it and int labels (N,) -> float32 images (N, height, width,
+        1) in the range of its last activation.
 
     Raises:
-        InputError: it is not a run folder, or its generator is missing or damaged.
+        InputError: it is neither, or the generator is missing or damaged.
     """
     source = pathlib.Path(source)
+    if not source.exists() and str(source) in pretrained.shipped():
+        return pretrained.load_pretrained(str(source))
     path = source / "generator.keras"
     if not source.is_dir() or not (source / "run.json").exists():
-        raise InputError(f"{source} is not a run folder; expected one that `train` made, like runs/dcgan")
+        raise InputError(
+            f"{source} is not a run folder; expected one that `train` made, like runs/dcgan{_or_shipped()}"
+        )
     if (source / "classifier.keras").exists():
         raise InputError(f"{source} holds a classifier, expected the run of a GAN, like runs/dcgan")
     if not path.exists():
@@ -37,7 +42,12 @@ def load_generator(source):
     try:
         return keras.models.load_model(path, compile=False)
     except Exception as error:  # a damaged zip, HDF5 or JSON inside each has exceptions of its own
-        raise InputError(f"{path} is damaged ({error})") from error
+        raise InputError(f"{path} is damaged ({_one_line(error)})") from error
+
+
+def _or_shipped():
+    names = ", ".join(pretrained.shipped())
+    return f", or a shipped model: {names}" if names else ""
 
 
 class Generator(NamedTuple):
@@ -47,19 +57,22 @@ class Generator(NamedTuple):
     latent_dim: int, the number of noise values.
     noise_input: int, which of its inputs is the noise; the other one is the label.
     label: None, "number" (an input of one value) or "one-hot" (of ten).
+    classes: int, how many labels it knows; 0 where it takes none.
     """
 
     model: keras.Model
     latent_dim: int
     noise_input: int
     label: str | None
+    classes: int
 
 
 def open_generator(source):
-    """Loads the generator of a run folder, or one that somebody else saved.
+    """Loads the generator of a run folder, a shipped one, or one that somebody else saved.
 
     Args:
-        source: path of a run folder, or of a .keras file: noise -> images, or noise and label, in either order.
+        source: path of a run folder, name of a shipped recipe, or path of a .keras file: noise -> images, or noise and
+            label, in either order.
 
     Returns:
         Generator.
@@ -68,12 +81,12 @@ def open_generator(source):
         InputError: it is neither, cannot be loaded safely, or is no generator.
     """
     source = pathlib.Path(source)
-    if source.is_dir():
+    if source.is_dir() or (not source.exists() and str(source) in pretrained.shipped()):
         model = load_generator(source)
     elif not source.exists() or source.suffix != ".keras":
         raise InputError(
             f"{source} {'is something else' if source.exists() else 'does not exist'}; expected a run folder, a .keras "
-            "generator or an .npz of images"
+            f"generator or an .npz of images{_or_shipped()}"
         )
     else:
         try:
@@ -108,7 +121,16 @@ def _recognise(model, source):
     noise = shapes[noise_input]
     if len(noise) != 2 or noise[1] is None:
         raise InputError(f"{found}, expected noise (N, latent_dim) to go in")
-    return Generator(model, noise[1], noise_input, label)
+    classes = 0
+    if label:  # an embedding says how many classes it has
+        embeddings = [layer.input_dim for layer in _all_layers(model) if isinstance(layer, keras.layers.Embedding)]
+        classes = min([len(data.CLASS_NAMES), *embeddings])
+    return Generator(model, noise[1], noise_input, label, classes)
+
+
+def _all_layers(model):
+    for layer in model.layers:
+        yield from _all_layers(layer) if isinstance(layer, keras.Model) else [layer]
 
 
 def _last_activation(model):
@@ -138,7 +160,7 @@ def sample_images(generator, noise, labels=None, batch_size=250):
         InputError: it fails, or gives NaN.
     """
     parts = []
-    for batch in features.in_batches(np.arange(len(noise)), batch_size, "generated"):
+    for batch in data.in_batches(np.arange(len(noise)), batch_size, "generated"):
         inputs = [noise[batch]]
         if generator.label:
             label = np.eye(10, dtype="float32")[labels[batch]] if generator.label == "one-hot" else labels[batch]
@@ -157,21 +179,6 @@ def sample_images(generator, noise, labels=None, batch_size=250):
     if activation == "tanh" or (activation != "sigmoid" and images.min() < 0):
         return data.from_tanh_range(images)
     return data.from_unit_range(images / 255 if images.max() > 2 else images)
-
-
-def make_images(generator, noise, batch_size=250):
-    """Runs a generator over many noise vectors.
-
-    Args:
-        generator: keras.Model, noise -> images in [-1, 1].
-        noise: float32 (N, latent_dim).
-        batch_size: int, how many at a time.
-
-    Returns:
-        uint8 (N, height, width, 1) in [0, 255].
-    """
-    parts = [generator(noise[start : start + batch_size], training=False) for start in range(0, len(noise), batch_size)]
-    return np.concatenate([data.from_tanh_range(part) for part in parts])
 
 
 def latent_walk(seed, count, latent_dim, stops=5, frames=FRAMES):
@@ -222,33 +229,53 @@ def slerp(start, end, share):
     return (np.sin((1 - share) * angle) * start + np.sin(share * angle) * end) / np.sin(angle)
 
 
-def generate(source, count, seed, output):
+def generate(source, output, count=None, seed=0, labels=None):
     """Writes generated images to a file.
 
     Args:
-        source: path of a run folder.
-        count: int, how many images; in a .gif, how many walk side by side.
+        source: see open_generator.
+        output: path ending in .png (a grid), .npz (`images`, uint8 (N, height, width, 1), and from a conditional generator
+            `labels`, int64 (N,)) or .gif (a latent walk).
+        count: int, how many images, of every class from a conditional generator; in a .gif, how many walk side by side.
+            By default 64, of every class 8.
         seed: int; the same seed gives the same noise.
-        output: path ending in .png (a grid), .npz (`images`, uint8 (N, height, width, 1)) or .gif (a latent walk).
+        labels: the classes to make, see data.class_index; by default all that a conditional generator knows.
 
     Raises:
-        InputError: see load_generator.
+        InputError: see open_generator; a label that the generator does not know, or any where it takes none.
         OSError: output cannot be written.
     """
     output = pathlib.Path(output)
-    generator = load_generator(source)
-    latent_dim = generator.input_shape[-1]
+    generator = open_generator(source)
+    count = count or (8 if generator.label else 64)
+    if labels is None:
+        labels = range(generator.classes)
+    elif not generator.label:
+        raise InputError(f"{source} makes images of no class in particular: it takes no label")
+    labels = [data.class_index(label) for label in labels]
+    known = data.CLASS_NAMES[: generator.classes]
+    for label in labels:
+        if label >= len(known):
+            raise InputError(f"{source} has never seen {data.CLASS_NAMES[label]!r}; it knows {', '.join(known)}")
+    rows = max(1, len(labels))  # a row for every class, the same noise in all of them
     output.parent.mkdir(parents=True, exist_ok=True)
     if output.suffix == ".gif":
-        walk = latent_walk(seed, count, latent_dim)
-        images = make_images(generator, walk.reshape(-1, latent_dim))
-        frames = [plots.tile(frame, scale=2) for frame in images.reshape(len(walk), count, *images.shape[1:])]
-        plots.save_gif(output, frames, milliseconds=80, rest=1)
+        walk = latent_walk(seed, count, generator.latent_dim)
+        noise = np.tile(walk, (1, rows, 1)).reshape(-1, generator.latent_dim)
+        images = sample_images(generator, noise, np.tile(np.repeat(labels, count), len(walk)))
+        columns = count if generator.label else None
+        frames = images.reshape(len(walk), rows * count, *images.shape[1:])
+        plots.save_gif(output, [plots.tile(frame, columns, scale=2) for frame in frames], milliseconds=80, rest=1)
         return
-    images = make_images(generator, training.sample_noise(seed, count, latent_dim))
-    if output.suffix == ".png":
-        plots.save_png(output, plots.tile(images, scale=2))
-    else:
+    noise = np.tile(training.sample_noise(seed, count, generator.latent_dim), (rows, 1))
+    asked = np.repeat(labels, count).astype("int64")
+    images = sample_images(generator, noise, asked)
+    if output.suffix == ".npz":
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, images=images)
+        np.savez_compressed(buffer, images=images, **({"labels": asked} if generator.label else {}))
         plots.write_whole(output, buffer.getvalue())
+    elif generator.label and count <= 20:
+        names = [data.CLASS_NAMES[label] for label in labels]
+        plots.save_figure(output, plots.show_images(images, columns=count, row_labels=names))
+    else:
+        plots.save_png(output, plots.tile(images, min(count, 40) if generator.label else None, scale=2))

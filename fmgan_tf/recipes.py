@@ -13,6 +13,10 @@ class Recipe:
     name: what the command line calls it.
     summary: one line for `list`.
     generator, discriminator: names of builders in models.py.
+    pixels: the generator's last activation, "tanh" (images in [-1, 1]) or "sigmoid" (in [0, 1]).
+    conditional: whether both networks take the label as well.
+    classes: the first so many are learned. With all ten the dataset's own training images, with fewer 80 % of all 70,000
+        images of those classes, see data.parts.
     loss: key of losses.LOSSES.
     image_size: pixels; 28 as it is, 32 or 64 resized.
     latent_dim: number of noise values.
@@ -24,12 +28,16 @@ class Recipe:
     beta_1, beta_2: of Adam.
     cooldown: last share of the run in which the learning rates fall linearly to zero.
     ema_decay: of the generator's moving average; 0 turns it off.
+    patience: stop after so many epochs without a lower val_fid, and restore the best average; 0 turns it off.
     """
 
     name: str
     summary: str
     generator: str
     discriminator: str
+    pixels: str = "tanh"
+    conditional: bool = False
+    classes: int = 10
     loss: str = "non_saturating"
     image_size: int = 28
     latent_dim: int = 100
@@ -43,6 +51,7 @@ class Recipe:
     beta_2: float = 0.99
     cooldown: float = 0.0
     ema_decay: float = 0.995
+    patience: int = 0
 
 
 RECIPES = {
@@ -63,9 +72,31 @@ RECIPES = {
             generator_learning_rate=1e-4,
             discriminator_learning_rate=1e-4,
         ),
+        Recipe(
+            name="cgan",
+            summary="convolutional conditional GAN, all classes (notebook 04)",
+            generator="build_cgan_generator",
+            discriminator="build_projection_discriminator",
+            conditional=True,
+            latent_dim=64,
+            generator_learning_rate=4e-4,
+            discriminator_learning_rate=4e-4,
+        ),
+        Recipe(
+            name="dense-cgan",
+            summary="fully connected conditional GAN, T-shirt/top and Trouser (notebook 04)",
+            generator="build_dense_cgan_generator",
+            discriminator="build_dense_cgan_discriminator",
+            pixels="sigmoid",
+            conditional=True,
+            classes=2,
+            generator_learning_rate=2e-4,
+            discriminator_learning_rate=2e-4,
+            patience=10,
+        ),
     )
 }
-DEFAULT = "dcgan"
+DEFAULT = "cgan"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +140,7 @@ SETTINGS = {
     "beta_2": ("0 or more, less than 1", lambda value: 0 <= value < 1),
     "cooldown": ("0 to 1", lambda value: 0 <= value <= 1),
     "ema_decay": ("0 or more, less than 1", lambda value: 0 <= value < 1),
+    "patience": ("0 (never stop early) or more", lambda value: value >= 0),
 }
 _BOTH = {"learning_rate": ("generator_learning_rate", "discriminator_learning_rate")}
 

@@ -6,6 +6,7 @@ A run folder holds
     checkpoint.weights.h5  everything that resuming needs: both networks, the average, both optimizers and with them the step
     steps.csv, history.csv losses and probabilities at every step, and their means over every epoch with val_fid: the
                            FID-FMNIST of as many images of the averaged generator against 5,000 training images
+    best.weights.h5        the average at its lowest val_fid, with recipes that stop early; generator.keras then is this one
     samples/               images from one fixed noise grid: epoch_NNN.png after epoch NNN, step_NNNNNN.png before epoch 1
     samples.png            the same, as the run left them
     samples.gif            all of them as an animation
@@ -37,9 +38,6 @@ from fmgan_tf import Diverged, InputError, data, features, gan, losses, models, 
 COLUMNS = ("discriminator_loss", "generator_loss", "real_probability", "generated_probability")
 EARLY_SAMPLES = (50, 100, 200, 400)  # steps of the first epoch after which samples are drawn as well
 CHECKPOINT_SECONDS = 60  # a crash loses at most this much, or one epoch
-# The test images are kept for the final figure: whoever picks an epoch or a recipe by val_fid has not seen them. The
-# price is that a generator which memorises these images looks good here; `evaluate` tells.
-VALIDATION_IMAGES = 5000
 
 
 class RunError(InputError):
@@ -54,12 +52,15 @@ def build_gan(recipe, seed=0):
         seed: int, of the initial weights and the noise.
 
     Returns:
-        gan.GAN, compiled.
+        gan.GAN, or gan.ConditionalGAN for a conditional recipe, compiled.
     """
     keras.utils.set_random_seed(seed)
-    model = gan.GAN(
-        getattr(models, recipe.generator)(latent_dim=recipe.latent_dim, image_size=recipe.image_size),
-        getattr(models, recipe.discriminator)(image_size=recipe.image_size),
+    kind, sizes = gan.GAN, {"image_size": recipe.image_size}
+    if recipe.conditional:
+        kind, sizes = gan.ConditionalGAN, sizes | {"classes": recipe.classes}
+    model = kind(
+        getattr(models, recipe.generator)(latent_dim=recipe.latent_dim, **sizes),
+        getattr(models, recipe.discriminator)(**sizes),
         ema_decay=recipe.ema_decay,
         seed=seed,
     )
@@ -109,16 +110,25 @@ def train(recipe, dataset, output, seed=0, epochs=None, minutes=None, overrides=
     if epochs is None and minutes is None:
         minutes = recipe.minutes
 
-    images = data.to_tanh_range(data.resize(dataset.train_images, recipe.image_size))
+    # The test images are kept for the final figure: whoever picks an epoch or a recipe by val_fid has not seen them. With
+    # all ten classes the validation images are trained on too: a generator which memorises looks good here; `evaluate` tells.
+    dataset, *validation = data.parts(dataset, recipe.classes)
+    scale, _ = data.RANGES[recipe.pixels]
+    images = scale(data.resize(dataset.train_images, recipe.image_size))
+    validation[0] = scale(data.resize(validation[0], recipe.image_size))
     if recipe.batch_size > len(images):
         raise RunError(f"batch_size is {recipe.batch_size}, expected at most {len(images)}, the number of images")
     steps_per_epoch = recipe.steps_per_epoch or len(images) // recipe.batch_size
     model = build_gan(recipe, seed)
     extractor, dimensions = features.classifier_extractor()
-    model.measure_fid(extractor, dimensions)
-    validation = images[:VALIDATION_IMAGES]
-    if len(validation) <= dimensions:  # too few for a distance: val_fid stays empty (NaN)
+    if recipe.pixels == "sigmoid":  # the classifier was trained on [-1, 1]
+        model.measure_fid(lambda images: extractor(2.0 * images - 1.0), dimensions)
+    else:
+        model.measure_fid(extractor, dimensions)
+    if len(validation[0]) <= dimensions:  # too few for a distance: val_fid stays empty (NaN)
         validation = None
+    elif not recipe.conditional:
+        validation = validation[0]
     run = _Run(output, recipe, seed, steps_per_epoch, epochs, minutes, validation, verbose)
     (output / "samples").mkdir(parents=True, exist_ok=True)
     record |= {
@@ -140,7 +150,9 @@ def train(recipe, dataset, output, seed=0, epochs=None, minutes=None, overrides=
 
     def fit(last_epoch, steps):
         model.fit(
-            data.batches(images, recipe.batch_size, seed, first_step=run.step),
+            data.batches(
+                images, recipe.batch_size, seed, run.step, dataset.train_labels if recipe.conditional else None
+            ),
             initial_epoch=run.step // steps_per_epoch,
             epochs=last_epoch,
             steps_per_epoch=steps,
@@ -155,7 +167,7 @@ def train(recipe, dataset, output, seed=0, epochs=None, minutes=None, overrides=
         left = -run.step % steps_per_epoch
         if left:  # a run that was stopped within an epoch finishes that one first
             fit(run.step // steps_per_epoch + 1, left)
-        if run.status == "running" and run.progress() < 1:
+        if run.status == "running" and run.progress() < 1 and not run.stopped_early():
             fit(epochs if epochs is not None else sys.maxsize, steps_per_epoch)
     trained = time.perf_counter() - start - run.overhead
 
@@ -166,8 +178,10 @@ def train(recipe, dataset, output, seed=0, epochs=None, minutes=None, overrides=
         run.save_checkpoint(model)
         if run.step % steps_per_epoch and run.status == "running":
             run.measure(model)
-    _save_model(model.averaged_generator, output / "generator.keras")
-    _save_model(models.with_probability(model.discriminator), output / "discriminator.keras")
+    if recipe.patience and run.best():
+        model.averaged_generator.load_weights(output / "best.weights.h5")
+    save_model(model.averaged_generator, output / "generator.keras")
+    save_model(models.with_probability(model.discriminator), output / "discriminator.keras")
     run.draw(model)
     record |= {
         "status": "complete" if run.status == "running" else run.status,
@@ -178,6 +192,8 @@ def train(recipe, dataset, output, seed=0, epochs=None, minutes=None, overrides=
         else record.get("images_per_second"),
         "val_fid": run.val_fid if math.isfinite(run.val_fid) else None,
     }
+    if recipe.patience and run.best():
+        record |= {"best_epoch": run.best()[0], "val_fid": run.best()[-1]}
     plots.write_whole(record_path, json.dumps(record, indent=2))
     if run.status == "diverged":
         raise Diverged(
@@ -185,150 +201,6 @@ def train(recipe, dataset, output, seed=0, epochs=None, minutes=None, overrides=
             "A lower learning rate usually mends it: --set learning_rate=1e-4"
         )
     return record
-
-
-def train_classifier(recipe, dataset, output, seed=0, epochs=None, minutes=None, verbose=True):
-    """Trains a classifier on the training images into a folder; the test images are seen once, after the last step.
-
-    The folder then holds classifier.keras (without the optimizer), history.csv (training loss and accuracy), confusion.png
-    and run.json. Nothing is written before the end.
-
-    Args:
-        recipe: recipes.ClassifierRecipe.
-        dataset: data.FashionMNIST.
-        output: path of the run folder, made if need be.
-        seed: int, of weights, shifts and the order of the images.
-        epochs, minutes: how long, the learning rate fitted to it; at most one. Without both, the recipe's epochs.
-        verbose: print progress.
-
-    Returns:
-        dict, the content of run.json.
-
-    Raises:
-        RunError: the folder holds a run already.
-    """
-    output = pathlib.Path(output)
-    if (output / "run.json").exists():
-        raise RunError(f"{output} holds a run already; choose another folder (--output).")
-    output.mkdir(parents=True, exist_ok=True)
-    if epochs is None and minutes is None:
-        epochs = recipe.epochs
-    images, labels = data.to_tanh_range(dataset.train_images), dataset.train_labels
-    steps = len(images) // recipe.batch_size
-    if not steps:
-        raise RunError(f"batch_size is {recipe.batch_size}, expected at most {len(images)}, the number of images")
-    keras.utils.set_random_seed(seed)
-    model = models.build_classifier(recipe.filters)
-    model.compile(
-        keras.optimizers.AdamW(recipe.learning_rate, weight_decay=recipe.weight_decay),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
-    batches = (
-        tf.data.Dataset.from_tensor_slices((images, labels))
-        .shuffle(len(images), seed=seed)
-        .batch(recipe.batch_size, drop_remainder=True)
-        .map(lambda batch, labels: (shift(batch, recipe.shift), labels))
-        .prefetch(2)
-    )
-    schedule = _ClassifierSchedule(recipe.learning_rate, steps, epochs, minutes, verbose)
-    start = time.perf_counter()
-    history = model.fit(
-        batches,
-        epochs=epochs if epochs is not None else sys.maxsize,
-        shuffle=False,
-        verbose=0,
-        callbacks=[schedule],
-    ).history
-    seconds = time.perf_counter() - start
-
-    recognised = model.predict(data.to_tanh_range(dataset.test_images), batch_size=500, verbose=0).argmax(1)
-    confusion = np.zeros((10, 10), int)
-    np.add.at(confusion, (dataset.test_labels, recognised), 1)
-    bare = models.build_classifier(recipe.filters)  # never compiled, so that no optimizer doubles the file
-    bare.set_weights(model.get_weights())
-    _save_model(bare, output / "classifier.keras")
-    _write_csv(
-        output / "history.csv",
-        ("epoch", "loss", "accuracy"),
-        [[epoch + 1, *row] for epoch, row in enumerate(zip(history["loss"], history["accuracy"], strict=True))],
-    )
-    plots.save_figure(output / "confusion.png", plots.show_confusion(confusion, data.CLASS_NAMES))
-    record = {
-        "recipe": dataclasses.asdict(recipe),
-        "seed": seed,
-        "epochs": epochs,
-        "minutes": minutes,
-        "data": dataset.source,
-        "versions": versions(),
-        "cores": os.cpu_count(),
-        "parameters": model.count_params(),
-        "features": 4 * recipe.filters,
-        "status": "complete",
-        "seconds": round(seconds, 1),
-        "test_accuracy": float((recognised == dataset.test_labels).mean()),
-        "class_accuracy": dict(zip(data.CLASS_NAMES, (confusion.diagonal() / confusion.sum(1)).tolist(), strict=True)),
-    }
-    plots.write_whole(output / "run.json", json.dumps(record, indent=2))
-    return record
-
-
-def shift(images, pixels):
-    """Moves every image of a batch by up to so many pixels, each its own way; what comes in is black.
-
-    Args:
-        images: float32 (batch, height, width, 1) in [-1, 1].
-        pixels: int.
-
-    Returns:
-        float32 of the same shape.
-    """
-    count, size = tf.shape(images)[0], images.shape[1]
-    images = tf.pad(images, [[0, 0], [pixels, pixels], [pixels, pixels], [0, 0]], constant_values=-1)
-    for axis in (1, 2):
-        first = tf.random.uniform((count, 1), 0, 2 * pixels + 1, tf.int32)
-        images = tf.gather(images, first + tf.range(size), axis=axis, batch_dims=1)
-    return images
-
-
-class _ClassifierSchedule(keras.callbacks.Callback):
-    """The learning rate, fitted to epochs or minutes: up over the first twelfth, down as a cosine. Prints progress."""
-
-    def __init__(self, learning_rate, steps_per_epoch, epochs, minutes, verbose):
-        super().__init__()
-        self.learning_rate, self.steps_per_epoch, self.verbose = learning_rate, steps_per_epoch, verbose
-        self.epochs, self.minutes, self.step = epochs, minutes, 0
-        self.started = self.printed = time.perf_counter()
-
-    def progress(self):
-        if self.minutes is not None:
-            return min(1.0, (time.perf_counter() - self.started) / (60 * self.minutes))
-        return self.step / (self.epochs * self.steps_per_epoch)
-
-    def on_train_batch_begin(self, batch, logs=None):
-        progress = self.progress()
-        rising = 0.1 + 0.9 * 12 * progress
-        falling = 0.5 + 0.5 * math.cos(math.pi * (12 * progress - 1) / 11)
-        self.model.optimizer.learning_rate = self.learning_rate * (rising if progress < 1 / 12 else falling)
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.step += 1
-        if self.minutes is not None and self.progress() >= 1:
-            self.model.stop_training = True
-        if self.verbose and time.perf_counter() - self.printed > 10:
-            self.print_progress(f"step {self.step:,}", logs)
-
-    def on_epoch_end(self, epoch, logs=None):
-        if self.verbose:
-            self.print_progress(f"epoch {epoch + 1}" + (f"/{self.epochs}" if self.epochs else ""), logs)
-
-    def print_progress(self, where, logs):
-        self.printed = time.perf_counter()
-        print(
-            f"{self.progress():4.0%}  {self.printed - self.started:5.0f} s  {where:<14}  loss {logs['loss']:.3f}   "
-            f"training accuracy {logs['accuracy']:.1%}",
-            flush=True,
-        )
 
 
 def read_record(folder):
@@ -383,16 +255,35 @@ def sample_noise(seed, count, latent_dim):
     return np.random.default_rng(seed).standard_normal((count, latent_dim), "float32")
 
 
+def sample_grid(recipe, seed):
+    """The fixed noise of the sample grids, with labels for a conditional recipe: one row for every class, every column
+    the same noise.
+
+    Args:
+        recipe: recipes.Recipe.
+        seed: int.
+
+    Returns:
+        (inputs, columns): what GAN.generate takes, and how many images stand in a row.
+    """
+    if not recipe.conditional:
+        return sample_noise(seed, 64, recipe.latent_dim), 8
+    columns = max(8, 32 // recipe.classes)
+    noise = np.tile(sample_noise(seed, columns, recipe.latent_dim), (recipe.classes, 1))
+    return [noise, np.repeat(np.arange(recipe.classes), columns)], columns
+
+
 class _Run(keras.callbacks.Callback):
     """Everything that happens around the train step: records, schedule, samples, checkpoints, progress."""
 
     def __init__(self, output, recipe, seed, steps_per_epoch, epochs, minutes, validation, verbose):
         super().__init__()
-        self.validation = validation  # float32 images for val_fid, or None
+        self.validation = validation  # float32 images for val_fid, or a list of them and their labels, or None
         self.val_fid = math.nan  # the newest
         self.output, self.recipe, self.verbose = output, recipe, verbose
         self.steps_per_epoch, self.epochs, self.minutes = steps_per_epoch, epochs, minutes
-        self.noise = sample_noise(seed, 64, recipe.latent_dim)
+        self.samples, self.columns = sample_grid(recipe, seed)
+        self.to_pixels = data.RANGES[recipe.pixels][1]
         self.rows = []  # of steps.csv: step, seconds, then COLUMNS
         self.history = []  # of history.csv: epoch, then COLUMNS, then val_fid
         self.status = "running"
@@ -453,11 +344,26 @@ class _Run(keras.callbacks.Callback):
         means = np.mean([row[2:] for row in self.rows[-self.steps_per_epoch :]], axis=0)
         self.measure(self.model)
         self.history.append([epoch + 1, *means, self.val_fid])
+        if self.recipe.patience and self.best() is self.history[-1]:
+            part = self.output / "part.weights.h5"
+            self.model.averaged_generator.save_weights(part)
+            os.replace(part, self.output / "best.weights.h5")
         self.save_samples(self.model, f"samples/epoch_{epoch + 1:03d}.png")
         self.save_checkpoint(self.model)
         self.print_progress(epoch_mean=means)
+        if self.stopped_early():
+            self.model.stop_training = True
 
     # What they do.
+
+    def best(self):
+        """The row of history with the lowest val_fid, or None."""
+        return min((row for row in self.history if math.isfinite(row[-1])), key=lambda row: row[-1], default=None)
+
+    def stopped_early(self):
+        """Whether `patience` epochs went by without a lower val_fid."""
+        best, patience = self.best(), self.recipe.patience
+        return bool(patience and best and self.history[-1][0] - best[0] >= patience)
 
     def stop(self, status):
         self.status = status
@@ -489,8 +395,9 @@ class _Run(keras.callbacks.Callback):
 
     def save_samples(self, model, name):
         start = time.perf_counter()
-        images = data.from_tanh_range(model.generate(self.noise))
-        plots.save_png(self.output / name, plots.tile(images, scale=2 if images.shape[1] < 64 else 1))
+        images = self.to_pixels(model.generate(self.samples))
+        sheet = plots.tile(images, self.columns, scale=2 if images.shape[1] < 64 else 1)
+        plots.save_png(self.output / name, sheet)
         self.overhead += time.perf_counter() - start
 
     def measure(self, model):
@@ -498,15 +405,16 @@ class _Run(keras.callbacks.Callback):
         if self.validation is None:
             return
         start = time.perf_counter()
-        batches = tf.data.Dataset.from_tensor_slices(self.validation).batch(250)
+        validation = tuple(self.validation) if self.recipe.conditional else self.validation
+        batches = tf.data.Dataset.from_tensor_slices(validation).batch(250)
         self.val_fid = float(model.evaluate(batches, verbose=0, return_dict=True)["fid"])
         self.overhead += time.perf_counter() - start
 
     def save_checkpoint(self, model):
         """Records first, then the weights: a kill in between leaves records that are too long, which restore() cuts."""
         start = time.perf_counter()
-        _write_csv(self.output / "steps.csv", ("step", "seconds", *COLUMNS), self.rows)
-        _write_csv(self.output / "history.csv", ("epoch", *COLUMNS, "val_fid"), self.history)
+        write_csv(self.output / "steps.csv", ("step", "seconds", *COLUMNS), self.rows)
+        write_csv(self.output / "history.csv", ("epoch", *COLUMNS, "val_fid"), self.history)
         part = self.output / "part.weights.h5"
         model.save_weights(part)
         os.replace(part, self.output / "checkpoint.weights.h5")
@@ -580,12 +488,12 @@ def sample_paths(folder):
     )
 
 
-def _write_csv(path, header, rows):
+def write_csv(path, header, rows):
     lines = [",".join(header), *(",".join(f"{value:.9g}" for value in row) for row in rows)]
     plots.write_whole(path, "\n".join(lines) + "\n")
 
 
-def _save_model(model, path):
+def save_model(model, path):
     part = path.with_name("part.keras")
     model.save(part)
     os.replace(part, path)

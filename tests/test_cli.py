@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import warnings
 
 import imageio.v3 as imageio
 import numpy as np
@@ -44,7 +45,7 @@ def test_help_and_errors_need_no_tensorflow():
     "arguments, expected",
     [
         (["trian"], "Did you mean 'train'"),
-        (["train", "dcgn"], "dcgan, deconv-gan. Did you mean 'dcgan'"),
+        (["train", "dcgn"], "dcgan, deconv-gan, cgan, dense-cgan. Did you mean 'dcgan'"),
         (["train", "--epochs", "0"], "expected a whole number from 1"),
         (["train", "--minutes", "-1"], "expected a number more than 0"),
         (["train", "--minutes", "nan"], "expected a number more than 0"),
@@ -58,7 +59,7 @@ def test_help_and_errors_need_no_tensorflow():
         (["train", "--set", "image_size=30"], "28, 32 or 64"),
         (["train", "--set", "loss=hinge"], "non_saturating or minimax"),
         (["train", "--nonsense"], "--nonsense"),
-        (["generate", "nowhere", "--output", "a.png"], "not a run folder"),
+        (["generate", "nowhere", "--output", "a.png"], "nowhere does not exist; expected a run folder"),
         (["generate", "nowhere", "--output", "a.jpg"], "expected .png, .npz or .gif"),
         (["generate", "nowhere", "--count", "0", "--output", "a.png"], "expected a whole number from 1"),
     ],
@@ -105,6 +106,51 @@ def test_generate(run, tmp_path, capsys):
     assert len(imageio.imread(tmp_path / "new/a.gif", index=None)) > 20
     (run / "generator.keras").write_bytes(b"damaged")
     assert "damaged" in fails(capsys, "generate", run, "--output", tmp_path / "c.png")
+
+
+@pytest.fixture(scope="module")
+def conditional_run(blobs, tmp_path_factory):
+    output = tmp_path_factory.mktemp("runs") / "conditional"
+    recipe = recipes.override(recipes.get("dense-cgan"), {"batch_size": 8, "steps_per_epoch": 1})
+    training.train(recipe, blobs, output, epochs=1, verbose=False)
+    return output
+
+
+def test_generate_with_labels(conditional_run, tmp_path, capsys):
+    def make(name, *arguments):
+        assert main(["generate", str(conditional_run), "--output", str(tmp_path / name), *arguments]) == 0
+        return np.load(tmp_path / name) if name.endswith("npz") else imageio.imread(tmp_path / name, index=None)
+
+    everything = make("all.npz", "--count", "3")
+    assert everything["images"].shape == (6, 28, 28, 1) and everything["labels"].tolist() == [0, 0, 0, 1, 1, 1]
+    one = make("one.npz", "--count", "3", "--label", "trouser")
+    assert one["labels"].tolist() == [1, 1, 1]
+    np.testing.assert_array_equal(one["images"], everything["images"][3:])  # the same noise for every class
+    assert make("two.npz", "--label", "1", "--label", "T-shirt/top")["labels"].tolist() == [1] * 8 + [0] * 8
+    assert make("grid.png", "--count", "4").shape[-1] in (3, 4)  # a figure with class names
+    assert make("many.png", "--count", "30").ndim >= 2
+    assert make("walk.gif", "--count", "2", "--label", "0").shape[0] > 20
+    error = fails(capsys, "generate", conditional_run, "--label", "Ankle boots", "--output", tmp_path / "x.png")
+    assert "9 Ankle boot. Did you mean 'Ankle boot'?" in error
+    error = fails(capsys, "generate", conditional_run, "--label", "Bag", "--output", tmp_path / "x.png")
+    assert "has never seen 'Bag'; it knows T-shirt/top, Trouser" in error
+
+
+def test_a_generator_without_labels_refuses_them(blobs, tmp_path, capsys):
+    recipe = recipes.override(recipes.get("dcgan"), {"batch_size": 8, "steps_per_epoch": 1})
+    training.train(recipe, blobs, tmp_path / "run", epochs=1, verbose=False)
+    error = fails(capsys, "generate", tmp_path / "run", "--label", "Bag", "--output", tmp_path / "x.png")
+    assert "it takes no label" in error and not (tmp_path / "x.png").exists()
+
+
+def test_warnings_are_one_line(capsys, monkeypatch, blobs):
+    def warned():
+        warnings.warn("generated images stand in", data.StandInWarning, stacklevel=2)
+        return blobs
+
+    monkeypatch.setattr(data, "load_fashion_mnist", warned)
+    assert main(["data"]) == 0
+    assert capsys.readouterr().err == "fmgan_tf data: generated images stand in\n"
 
 
 def test_latent_walk_stays_on_the_sphere_and_closes():

@@ -1,14 +1,19 @@
 import gzip
+import hashlib
 import os
 import pathlib
 import shutil
 import subprocess
 import sys
+import urllib.request
+import warnings
 
+import keras
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
-from fmgan_tf import InputError, data
+from fmgan_tf import InputError, __main__, data, pretrained
 
 FILES = (
     "train-images-idx3-ubyte.gz",
@@ -114,8 +119,11 @@ def test_real_data(fashion_mnist):
 
 
 def load_elsewhere(tfds_dir, **environment):
-    """Loads the dataset in a process of its own, whose TFDS cache is tfds_dir."""
-    code = "from fmgan_tf import data\ntry:\n print(data.load_fashion_mnist().source)\nexcept data.DataError as e:\n print('REFUSED', e)"
+    """Loads the dataset in a process of its own, whose TFDS cache is tfds_dir and where no generator is shipped."""
+    code = (
+        "from fmgan_tf import data, pretrained\npretrained.SHA256.clear()\n"
+        "try:\n print(data.load_fashion_mnist().source)\nexcept data.DataError as e:\n print('REFUSED', e)"
+    )
     known = {name: value for name, value in os.environ.items() if name != "FMGAN_DATA_DIR"}
     result = subprocess.run(
         [sys.executable, "-c", code],
@@ -183,3 +191,159 @@ def test_original_files(tmp_path):
     records.write_bytes(content)
     output = load_elsewhere(tmp_path / "tfds")
     assert output.startswith("REFUSED") and "Delete the folder" in output
+
+
+# The stand-in
+
+
+@pytest.fixture
+def offline(tmp_path, monkeypatch):
+    """No dataset and no network, but a conditional generator, tiny and untrained. Returns its path."""
+    noise, label = keras.Input((5,), name="noise"), keras.Input((), dtype="int32", name="label")
+    both = keras.layers.Concatenate()([noise, keras.layers.Embedding(10, 3)(label)])
+    image = keras.layers.Reshape((28, 28, 1))(keras.layers.Dense(28 * 28, activation="tanh")(both))
+    path = tmp_path / "assets" / "cgan" / "generator.keras"
+    path.parent.mkdir(parents=True)
+    keras.Model([noise, label], image).save(path)
+    monkeypatch.setattr(pretrained, "ASSETS", tmp_path / "assets")
+    monkeypatch.setitem(pretrained.SHA256, "cgan/generator.keras", hashlib.sha256(path.read_bytes()).hexdigest())
+
+    builder = tfds.builder
+    monkeypatch.setattr(tfds, "builder", lambda name: builder(name, data_dir=tmp_path / "tfds"))
+    monkeypatch.delenv("FMGAN_DATA_DIR", raising=False)
+
+    def urlopen(*arguments, **named):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    return path
+
+
+def stand_in():
+    """Loads the stand-in and checks that it is none in silence."""
+    with pytest.warns(
+        data.StandInWarning, match="generated.* NOT Fashion-MNIST.* mean nothing.*FMGAN_DATA_DIR"
+    ) as caught:
+        dataset = data.load_fashion_mnist()
+    (warning,) = [warning for warning in caught if warning.category is data.StandInWarning]
+    assert "\n" not in str(warning.message) and warning.filename == __file__
+    assert dataset.is_stand_in and dataset.source == data.STAND_IN
+    return dataset
+
+
+def equal(first, second):
+    return all(np.array_equal(first[index], second[index]) for index in range(4))
+
+
+def test_stand_in(offline, tmp_path, monkeypatch, capsys):
+    first = stand_in()
+    images = {"train": first.train_images, "test": first.test_images}
+    labels = {"train": first.train_labels, "test": first.test_labels}
+    for name, count in (("train", 60_000), ("test", 10_000)):
+        assert images[name].shape == (count, 28, 28, 1) and images[name].dtype == np.uint8
+        assert labels[name].shape == (count,) and labels[name].dtype == np.int64
+        np.testing.assert_array_equal(np.bincount(labels[name]), [count // 10] * 10)
+        assert (np.bincount(labels[name][: count // 10]) < count // 50).all()  # shuffled
+    digests = {name: {image.tobytes() for image in images[name]} for name in images}
+    assert len(digests["train"]) == 60_000 and not digests["train"] & digests["test"]
+    # Labels and noise go together: the generator gives these very images for these labels only.
+    generator = pretrained.load_pretrained("cgan")
+    noise = np.random.default_rng(1).standard_normal((50, 5), "float32")
+    brightness = [
+        data.from_tanh_range(generator.predict_on_batch([noise, np.full(50, label)])).mean() for label in range(10)
+    ]
+    found = [first.train_images[first.train_labels == label].mean() for label in range(10)]
+    assert np.corrcoef(brightness, found)[0, 1] > 0.5
+    assert "generating 70,000 images" in capsys.readouterr().err
+
+    # Kept: the second time the generator is not asked.
+    content = offline.read_bytes()
+    offline.unlink()
+    assert equal(stand_in(), first) and capsys.readouterr().err == ""
+    # Neither is it where the download fails after its host has answered.
+    monkeypatch.setattr(data, "_check_host", lambda builder: None)
+
+    def download_and_prepare(self, **named):
+        raise RuntimeError("two\nlines")
+
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", download_and_prepare)
+    assert equal(stand_in(), first)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert __main__.main(["data"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'tfds' / 'fmgan_stand_in'}\n"
+
+    # Damaged: made again, which takes the generator.
+    (kept,) = leftovers(tmp_path / "tfds")
+    assert kept.name == hashlib.sha256(content).hexdigest()[:12] + ".npz"
+    damaged = bytearray(kept.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    for wrong in (b"", b"no zip", damaged[:-1], damaged):
+        kept.write_bytes(wrong)
+        with pytest.raises(data.DataError, match="FMGAN_DATA_DIR.* stand in .*generator.keras cannot be read"):
+            data.load_fashion_mnist()
+    offline.write_bytes(content[:-1])
+    with pytest.raises(data.DataError, match="FMGAN_DATA_DIR.* stand in .*generator.keras is damaged"):
+        data.load_fashion_mnist()
+    offline.write_bytes(content)
+    assert equal(stand_in(), first) and leftovers(tmp_path / "tfds") == [kept]
+    offline.unlink()
+    assert equal(stand_in(), first)
+
+
+def test_nothing_stands_in_for_wrong_files_or_a_damaged_cache(offline, tmp_path, monkeypatch):
+    folder = fake_folder(tmp_path / "files")
+    monkeypatch.setenv("FMGAN_DATA_DIR", str(folder))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", data.StandInWarning)
+        with pytest.raises(data.DataError, match="is not Fashion-MNIST's"):
+            data.load_fashion_mnist()
+        monkeypatch.setattr(data, "_check_files", lambda folder, builder: None)  # and what TFDS itself refuses
+        with pytest.raises(data.DataError, match="could not be prepared"):
+            data.load_fashion_mnist()
+        monkeypatch.delenv("FMGAN_DATA_DIR")
+        cache = tmp_path / "tfds" / "fashion_mnist" / "3.0.1"
+        cache.mkdir(parents=True)
+        (cache / "dataset_info.json").write_text('{"name": "fashion_mnist", "version": "3.0.1"}')
+        with pytest.raises(data.DataError, match="cannot be read.*Delete the folder"):
+            data.load_fashion_mnist()
+    assert not (tmp_path / "tfds" / "fmgan_stand_in").exists()
+
+
+def test_without_a_shipped_generator_nothing_stands_in(offline, monkeypatch):
+    monkeypatch.delitem(pretrained.SHA256, "cgan/generator.keras")
+    with pytest.raises(data.DataError, match="host cannot be reached .*FMGAN_DATA_DIR"):
+        data.load_fashion_mnist()
+
+
+def test_a_stand_in_that_cannot_be_kept(offline, tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "_COUNTS", {"train": 20, "test": 10})
+    (tmp_path / "tfds").mkdir()
+    (tmp_path / "tfds" / "fmgan_stand_in").write_text("a file where the folder would be")
+    with pytest.raises(data.DataError, match="cannot be written .*TFDS_DATA_DIR"):
+        data.load_fashion_mnist()
+
+
+def test_parts(blobs):
+    dataset, images, labels = data.parts(blobs)
+    assert (
+        dataset is blobs and len(images) == len(labels) == 200
+    )  # of as many training images as there are, at most 5,000
+    dataset, images, labels = data.parts(blobs, classes=2)  # 50 of the 250 images are of the first two classes
+    sizes = [len(part) for part in (dataset.train_images, images, dataset.test_images)]
+    assert sizes == [40, 5, 5]
+    for part in (dataset.train_labels, dataset.test_labels, labels):
+        assert set(part.tolist()) == {0, 1} and abs(np.mean(part) - 0.5) <= 0.1
+    again, *_ = data.parts(blobs, classes=2)
+    np.testing.assert_array_equal(dataset.train_images, again.train_images)
+
+
+def test_batches_with_labels():
+    images = np.arange(10, dtype="float32")[:, None, None, None] * np.ones((1, 2, 2, 1), "float32")
+    labels = np.arange(10) % 3
+    with_labels = iter(data.batches(images, 5, seed=1, labels=labels))
+    without = iter(data.batches(images, 5, seed=1))
+    for _ in range(4):
+        batch, numbers = next(with_labels)
+        np.testing.assert_array_equal(batch, next(without))
+        np.testing.assert_array_equal(numbers, batch.numpy()[:, 0, 0, 0].astype(int) % 3)

@@ -338,3 +338,29 @@ def test_the_classifier_on_the_command_line(blobs, tmp_path, capsys, monkeypatch
     assert "holds a run already" in fails(capsys, "train", "classifier", "--output", "runs/classifier")
     assert "holds a classifier" in fails(capsys, "evaluate", "runs/classifier")
     assert "holds a classifier" in fails(capsys, "generate", "runs/classifier", "--output", "a.png")
+
+
+def test_images_of_some_classes_are_set_against_those_classes(fashion_mnist, blobs, tmp_path):
+    assert evaluation.real_images(tmp_path / "a.npz", fashion_mnist) is fashion_mnist
+    found = evaluation.real_images(tmp_path / "a.npz", fashion_mnist, np.array([3, 7, 3]))
+    assert set(found.test_labels) == set(found.train_labels) == {3, 7}
+    assert len(found.test_images) == 2000 and len(found.train_images) == 12_000
+    # A run on two classes was trained on most of the test images: it is set against those that it has not seen.
+    recipe = recipes.override(recipes.get("dense-cgan"), {"batch_size": 8, "steps_per_epoch": 1})
+    training.train(recipe, blobs, tmp_path / "run", epochs=1, verbose=False)
+    found = evaluation.real_images(tmp_path / "run", fashion_mnist)
+    assert len(found.test_images) == 1400 and len(found.train_images) == 11_200
+    seen = {image.tobytes() for image in found.train_images}
+    assert sum(image.tobytes() in seen for image in found.test_images) < 5  # Fashion-MNIST has a few doubles
+
+
+def test_two_classes_have_two_rows(small, blobs, tmp_path, capsys):
+    recipe = recipes.override(recipes.get("dense-cgan"), {"batch_size": 8, "steps_per_epoch": 1})
+    training.train(recipe, blobs, tmp_path / "run", epochs=1, verbose=False)
+    capsys.readouterr()
+    assert main(["evaluate", str(tmp_path / "run"), "--samples", "500", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert list(report["classes"]) == ["T-shirt/top", "Trouser"] and report["samples"] == 500
+    assert report["figures"]["label_agreement"]["floor"] > 0.95
+    assert report["classes"]["Trouser"]["label_agreement"]["samples"] == 250
+    assert "Trouser" in evaluation.table(report) and "Dress" not in evaluation.table(report)

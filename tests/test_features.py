@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fmgan_tf import InputError, data, features, metrics, models, plots, recipes, training
+from fmgan_tf import InputError, classifier, data, features, metrics, models, plots, pretrained, recipes, training
+
+CLASSIFIER = pretrained.ASSETS / "classifier"
 
 
 def test_the_shipped_classifier_is_as_good_as_its_record_says(fashion_mnist):
-    record = json.loads((features.CLASSIFIER.parent / "run.json").read_text())
+    record = json.loads((CLASSIFIER / "run.json").read_text())
     found, recognised = features.classifier_features(fashion_mnist.test_images)
     assert found.shape == (10_000, record["features"]) and found.dtype == np.float32
     right = recognised == fashion_mnist.test_labels
@@ -17,29 +19,23 @@ def test_the_shipped_classifier_is_as_good_as_its_record_says(fashion_mnist):
     for index, name in enumerate(data.CLASS_NAMES):
         accuracy = right[fashion_mnist.test_labels == index].mean()
         assert accuracy == pytest.approx(record["class_accuracy"][name], abs=2e-3)
-    history = training.read_csv(features.CLASSIFIER.parent / "history.csv")
+    history = training.read_csv(CLASSIFIER / "history.csv")
     assert len(history["epoch"]) == record["epochs"] and history["accuracy"][-1] > history["accuracy"][0]
 
 
 def test_the_shipped_classifier_is_small_and_bare():
-    assert features.CLASSIFIER.stat().st_size <= 2 * 1024**2
-    model = keras.models.load_model(features.CLASSIFIER)
+    model = keras.models.load_model(CLASSIFIER / "classifier.keras")
     assert getattr(model, "optimizer", None) is None
     assert 128 <= model.get_layer("features").output.shape[-1] <= 256
-    assert (features.CLASSIFIER.parent / "confusion.png").exists()
+    assert (CLASSIFIER / "confusion.png").exists()
 
 
-@pytest.mark.parametrize("damage", [lambda byte: b"", lambda byte: bytes([byte ^ 1])])
-def test_a_damaged_classifier_is_refused(tmp_path, monkeypatch, damage):
-    content = features.CLASSIFIER.read_bytes()
-    path = tmp_path / "classifier.keras"
-    path.write_bytes(content[:1000] + damage(content[1000]) + content[1001:])
-    monkeypatch.setattr(features, "CLASSIFIER", path)
-    with pytest.raises(InputError, match="classifier.keras is damaged: .* SHA-256") as error:
-        features.classifier.__wrapped__()
-    assert "\n" not in str(error.value)
-    path.unlink()
-    with pytest.raises(InputError, match="cannot be read"):
+def test_a_damaged_classifier_is_refused(tmp_path, monkeypatch):
+    content = (CLASSIFIER / "classifier.keras").read_bytes()
+    (tmp_path / "classifier").mkdir()
+    (tmp_path / "classifier" / "classifier.keras").write_bytes(content[:-1])
+    monkeypatch.setattr(pretrained, "ASSETS", tmp_path)
+    with pytest.raises(InputError, match="classifier.keras is damaged: .* SHA-256"):
         features.classifier.__wrapped__()
 
 
@@ -245,7 +241,7 @@ def test_measuring_does_not_count_as_training_time(blobs, tmp_path, monkeypatch)
 
 def test_training_a_classifier(blobs, tmp_path):
     recipe = recipes.ClassifierRecipe(filters=4, batch_size=20)
-    record = training.train_classifier(recipe, blobs, tmp_path / "run", seed=3, epochs=2, verbose=False)
+    record = classifier.train(recipe, blobs, tmp_path / "run", seed=3, epochs=2, verbose=False)
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         "classifier.keras",
         "history.csv",
@@ -261,19 +257,19 @@ def test_training_a_classifier(blobs, tmp_path):
     assert (recognised == blobs.test_labels).mean() == pytest.approx(record["test_accuracy"], abs=0.021)
     assert len(training.read_csv(tmp_path / "run" / "history.csv")["epoch"]) == 2
     with pytest.raises(training.RunError, match="holds a run already"):
-        training.train_classifier(recipe, blobs, tmp_path / "run", verbose=False)
+        classifier.train(recipe, blobs, tmp_path / "run", verbose=False)
     with pytest.raises(training.RunError, match="cannot be resumed"):
         training.read_record(tmp_path / "run")
 
 
 def test_a_classifier_for_some_seconds(blobs, tmp_path):
     recipe = recipes.ClassifierRecipe(filters=2, batch_size=50)
-    record = training.train_classifier(recipe, blobs, tmp_path / "run", minutes=0.1, verbose=False)
+    record = classifier.train(recipe, blobs, tmp_path / "run", minutes=0.1, verbose=False)
     assert 6 <= record["seconds"] < 60 and record["minutes"] == 0.1
 
 
 def test_the_learning_rate_rises_and_falls():
-    schedule = training._ClassifierSchedule(1.0, 12, 2, None, False)
+    schedule = classifier._Schedule(1.0, 12, 2, None, False)
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
     schedule.set_model(model)
@@ -290,12 +286,12 @@ def test_shifting_moves_images_without_mirroring():
     keras.utils.set_random_seed(0)
     images = np.full((200, 28, 28, 1), -1, "float32")
     images[:, 10, 12], images[:, 10, 13] = 1, 0.5
-    moved = training.shift(tf.constant(images), 1).numpy()[..., 0]
+    moved = classifier.shift(tf.constant(images), 1).numpy()[..., 0]
     places = [tuple(np.argwhere(image == 1)[0]) for image in moved]
     assert set(places) == {(row, column) for row in (9, 10, 11) for column in (11, 12, 13)}
     assert all(image[row, column + 1] == 0.5 for image, (row, column) in zip(moved, places, strict=True))
     assert (np.sort(moved.reshape(200, -1), 1)[:, :-2] == -1).all()
-    np.testing.assert_array_equal(training.shift(tf.constant(images), 0), images)
+    np.testing.assert_array_equal(classifier.shift(tf.constant(images), 0), images)
 
 
 def test_the_builder_and_its_docstring_agree():

@@ -12,14 +12,26 @@ def copies(network):
     return [weight.numpy().copy() for weight in network.weights]
 
 
-def build(**settings):
-    return training.build_gan(recipes.override(recipes.get("dcgan"), settings))
+LABELS = tf.range(8) % 2
 
 
-def test_one_step_changes_both_networks_and_the_average():
-    model = build()
+def build(name="dcgan", **settings):
+    return training.build_gan(recipes.override(recipes.get(name), settings))
+
+
+def batch_for(model):
+    images = tf.constant(IMAGES)
+    return (images, LABELS) if isinstance(model, gan.ConditionalGAN) else images
+
+
+each_recipe = pytest.mark.parametrize("name", recipes.RECIPES)
+
+
+@each_recipe
+def test_one_step_changes_both_networks_and_the_average(name):
+    model = build(name)
     before = {name: copies(getattr(model, name)) for name in ("generator", "discriminator", "averaged_generator")}
-    model.train_step(tf.constant(IMAGES))
+    model.train_step(batch_for(model))
     for name, old in before.items():
         for weight, value in zip(getattr(model, name).weights, old, strict=True):
             assert not np.array_equal(weight.numpy(), value), f"{name} {weight.path}"
@@ -70,16 +82,16 @@ def test_no_average():
         np.testing.assert_allclose(average.numpy(), weight.numpy(), atol=1e-6)
 
 
-@pytest.mark.parametrize("name", recipes.RECIPES)
+@each_recipe
 def test_compiled_by_xla_the_step_gives_the_same_losses(name, monkeypatch):
     """GPUs compile the step by default, CPUs do not. XLA draws other noise from the same seed, so it is given here."""
     noise = tf.constant(np.random.default_rng(0).standard_normal((8, 100), "float32"))
-    monkeypatch.setattr(gan.GAN, "noise", lambda self, count: noise)
+    monkeypatch.setattr(gan.GAN, "noise", lambda self, count: noise[:, : self.latent_dim])
     values = []
     for jit_compile in (False, True):
         model = training.build_gan(recipes.get(name))
         step = tf.function(model.train_step, jit_compile=jit_compile)
-        values.append([[float(value) for value in step(tf.constant(IMAGES)).values()] for _ in range(3)])
+        values.append([[float(value) for value in step(batch_for(model)).values()] for _ in range(3)])
     np.testing.assert_allclose(values[0], values[1], rtol=1e-4)
 
 
@@ -129,3 +141,40 @@ def test_noise():
     model.train_step(tf.constant(IMAGES))
     assert np.abs(first - model.noise(1000)).mean() > 1  # another step, other noise
     assert np.abs(first - training.build_gan(recipes.get("dcgan"), seed=1).noise(1000)).mean() > 1
+
+
+def test_the_label_reaches_both_networks():
+    """Other labels, other losses: each network is asked with all else equal."""
+    model = build("cgan")
+    noise = model.noise(8)
+    first, second = (model.generator([noise, tf.fill([8], label)], training=False) for label in (3, 4))
+    assert np.abs(first - second).max() > 1e-3
+    first, second = (model.discriminator([tf.constant(IMAGES), tf.fill([8], label)]) for label in (3, 4))
+    assert np.abs(first - second).max() > 1e-3
+
+
+def test_generated_images_get_the_labels_of_the_real_ones():
+    model = build("cgan")
+    generated = model.generator([model.noise(8), LABELS], training=True)
+    loss = losses.LOSSES["non_saturating"]
+    expected = loss.discriminator(
+        model.discriminator([tf.constant(IMAGES), LABELS]), model.discriminator([generated, LABELS])
+    )
+    values = model.train_step((tf.constant(IMAGES), LABELS))
+    assert float(values["discriminator_loss"]) == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_a_conditional_gan_is_measured_on_images_of_the_labels_asked_for():
+    """With a generator that paints the label as brightness, equal labels on both sides give a distance of zero."""
+    noise, label = keras.Input((4,)), keras.Input((), dtype="int32")
+    grey = keras.layers.Reshape((1,))(keras.ops.cast(label, "float32") / 10.0)
+    image = keras.layers.Reshape((28, 28, 1))(keras.layers.RepeatVector(784)(grey))
+    generator = keras.Model([noise, label], image)
+    model = gan.ConditionalGAN(generator, build("cgan").discriminator)
+    model.compile(keras.optimizers.Adam(), keras.optimizers.Adam(), losses.LOSSES["non_saturating"])
+    model.measure_fid(lambda images: tf.reduce_mean(images, (1, 2)), 1)
+    labels = np.arange(20) % 10
+    painted = np.ones((20, 28, 28, 1), "float32") * labels[:, None, None, None] / 10
+    for asked, low, high in ((labels, 0, 1e-6), (labels // 5, 0.01, 1)):
+        dataset = tf.data.Dataset.from_tensor_slices((painted, asked)).batch(10)
+        assert low <= model.evaluate(dataset, verbose=0, return_dict=True)["fid"] <= high

@@ -8,6 +8,14 @@ from fmgan_tf import InputError, models
 
 GENERATORS = (models.build_dcgan_generator, models.build_deconv_generator)
 DISCRIMINATORS = (models.build_dcgan_discriminator, models.build_dense_discriminator)
+CONDITIONAL_GENERATORS = {models.build_cgan_generator: (64, 10), models.build_dense_cgan_generator: (100, 2)}
+CONDITIONAL_DISCRIMINATORS = {
+    models.build_concatenating_discriminator: 10,
+    models.build_label_map_discriminator: 10,
+    models.build_projection_discriminator: 10,
+    models.build_dense_cgan_discriminator: 2,
+}
+ALL = (*GENERATORS, *DISCRIMINATORS, *CONDITIONAL_GENERATORS, *CONDITIONAL_DISCRIMINATORS)
 NOISE = np.random.default_rng(0).standard_normal((5, 100), "float32")
 
 
@@ -39,13 +47,13 @@ def test_discriminators(build, size):
     np.testing.assert_allclose(probabilities, 1 / (1 + np.exp(-logits)), rtol=1e-5)
 
 
-@pytest.mark.parametrize("build", GENERATORS + DISCRIMINATORS)
+@pytest.mark.parametrize("build", ALL)
 def test_parameter_counts_are_those_of_the_docstring(build):
     for size in (28, 32, 64):
         assert f"{build(image_size=size).count_params():,} for {size}" in re.sub(r"\s+", " ", build.__doc__)
 
 
-@pytest.mark.parametrize("build", GENERATORS + DISCRIMINATORS)
+@pytest.mark.parametrize("build", ALL)
 def test_kernels_are_divisible_by_strides(build):
     for size in (28, 32, 64):
         for layer in build(image_size=size).layers:
@@ -53,10 +61,62 @@ def test_kernels_are_divisible_by_strides(build):
                 assert layer.kernel_size[0] % layer.strides[0] == 0
 
 
-@pytest.mark.parametrize("build", GENERATORS + DISCRIMINATORS)
+@pytest.mark.parametrize("build", ALL)
 def test_other_sizes_are_refused(build):
     with pytest.raises(InputError, match="image_size is 30, expected one of 28, 32 or 64"):
         build(image_size=30)
+
+
+@pytest.mark.parametrize("size", [28, 32, 64])
+@pytest.mark.parametrize("build", CONDITIONAL_GENERATORS)
+def test_conditional_generators(build, size):
+    latent_dim, classes = CONDITIONAL_GENERATORS[build]
+    generator = build(image_size=size)
+    assert [tensor.shape for tensor in generator.inputs] == [(None, latent_dim), (None,)]
+    noise = np.tile(NOISE[:1, :latent_dim], (classes, 1))
+    images = generator([noise, np.arange(classes)]).numpy()
+    assert images.dtype == np.float32 and images.shape == (classes, size, size, 1)
+    assert np.ptp(images, axis=0).max() > 0  # the label matters
+    assert (
+        np.abs(generator([NOISE[:, :latent_dim], np.zeros(5, int)]).numpy().std(axis=0)).max() > 0
+    )  # and so does the noise
+    wild = generator([1000 * noise, np.arange(classes)], training=True).numpy()
+    assert wild.max() <= 1 and wild.min() >= (0 if build is models.build_dense_cgan_generator else -1)
+
+
+@pytest.mark.parametrize("size", [28, 32, 64])
+@pytest.mark.parametrize("build", CONDITIONAL_DISCRIMINATORS)
+def test_conditional_discriminators(build, size):
+    classes = CONDITIONAL_DISCRIMINATORS[build]
+    discriminator = build(image_size=size)
+    image = np.random.default_rng(0).uniform(-1, 1, (1, size, size, 1)).astype("float32")
+    images, labels = np.tile(image, (classes, 1, 1, 1)), np.arange(classes)
+    logits = discriminator([images, labels]).numpy()
+    assert logits.dtype == np.float32 and logits.shape == (classes, 1) and len(set(logits[:, 0])) == classes
+    np.testing.assert_allclose(logits[1:2], discriminator([image, labels[1:2]]), atol=1e-5)
+    probabilities = models.with_probability(discriminator)([images, labels]).numpy()
+    np.testing.assert_allclose(probabilities, 1 / (1 + np.exp(-logits)), rtol=1e-5)
+
+
+def test_projection_is_that_of_its_formula():
+    discriminator = models.build_projection_discriminator()
+    image = np.random.default_rng(0).uniform(-1, 1, (3, 28, 28, 1)).astype("float32")
+    features = discriminator.get_layer("judge")(image).numpy()
+    layers = [layer for layer in discriminator.layers if layer.weights and layer.name != "judge"]
+    vectors = next(layer.embeddings.numpy() for layer in layers if isinstance(layer, keras.layers.Embedding))
+    dense = next(layer for layer in layers if isinstance(layer, keras.layers.Dense))
+    expected = features @ dense.kernel.numpy() + dense.bias.numpy() + (features * vectors[[7, 0, 3]]).sum(1)[:, None]
+    np.testing.assert_allclose(discriminator([image, np.array([7, 0, 3])]), expected, atol=1e-5)
+
+
+def test_dense_cgan_is_what_the_course_says():
+    units = [
+        layer.units for layer in models.build_dense_cgan_generator().layers if isinstance(layer, keras.layers.Dense)
+    ]
+    assert units == [128, 256, 512, 1024, 784]
+    discriminator = models.build_dense_cgan_discriminator()
+    units = [layer.units for layer in discriminator.layers if isinstance(layer, keras.layers.Dense)]
+    assert units == [512, 1024, 1024, 512, 1]
 
 
 def test_deconv_gan_is_what_the_course_says():

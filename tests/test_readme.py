@@ -3,24 +3,33 @@
 import json
 import pathlib
 import re
+import shutil
+
+from fmgan_tf import pretrained, records
 
 ROOT = pathlib.Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
 
 
 def test_results_are_those_of_the_records():
-    rows = re.findall(r"^\| `([\w-]+)` \| ([\d,]+) \| ([\d.]+) ± ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", TEXT, re.M)
-    assert {row[0] for row in rows} == {"dcgan", "deconv-gan"}
-    for name, speed, distance, error, precision, recall in rows:
-        folder = ROOT / "assets" / "three-minutes" / name
-        run = json.loads((folder / "run.json").read_text())
-        figures = json.loads((folder / "evaluation.json").read_text())["figures"]
-        assert run["minutes"] == 3 and run["recipe"]["name"] == name and not run["overrides"]
-        assert speed == f"{run['images_per_second']:,}"
-        assert distance == f"{figures['fid_fmnist']['value']:.1f}"
-        assert error == f"{figures['fid_fmnist']['standard_error']:.1f}"
-        assert precision == f"{figures['precision']['value']:.2f}" and recall == f"{figures['recall']['value']:.2f}"
-        assert figures["fid_fmnist"]["samples"] == 10_000
+    assert records.fill(TEXT) == TEXT, "run python -m fmgan_tf.records table"
+    rows = re.findall(r"^\| `([\w-]+)` \| ([\d,]+) \| ([\d,]+) \| ([\d.]+) ± ", TEXT, re.M)
+    assert {row[0] for row in rows} >= {"dcgan", "deconv-gan", "cgan"}
+    for path in (ROOT / "assets" / "three-minutes").iterdir():
+        run = json.loads((path / "run.json").read_text())
+        assert run["minutes"] == 3 and run["recipe"]["name"] == path.name and not run["overrides"]
+        assert run["status"] == "complete"
+
+
+def test_a_table_follows_its_records(tmp_path, monkeypatch):
+    shutil.copytree(ROOT / "assets" / "three-minutes", tmp_path / "three-minutes")
+    monkeypatch.setattr(pretrained, "ASSETS", tmp_path)
+    assert records.fill(TEXT) == TEXT
+    path = tmp_path / "three-minutes" / "dcgan" / "evaluation.json"
+    report = json.loads(path.read_text())
+    report["figures"]["fid_fmnist"]["value"] = 98.7654
+    path.write_text(json.dumps(report))
+    assert "| 98.77 ± " in records.fill(TEXT) != TEXT
 
 
 def test_links_lead_somewhere():

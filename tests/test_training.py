@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 
-from fmgan_tf import Diverged, generation, losses, models, plots, recipes, training
+from fmgan_tf import Diverged, data, gan, generation, losses, models, plots, recipes, training
 
 SMALL = recipes.override(recipes.get("dcgan"), {"batch_size": 8, "steps_per_epoch": 3})
 
@@ -264,3 +264,75 @@ def test_plots(tmp_path):
     figure = plots.show_training_curves({"step": np.arange(3), **{name: np.ones(3) for name in training.COLUMNS}})
     plots.save_figure(tmp_path / "a.png", figure)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.gif", "a.png"]
+
+
+SMALL_CGAN = recipes.override(recipes.get("cgan"), {"batch_size": 8, "steps_per_epoch": 3})
+SMALL_DENSE = recipes.override(
+    recipes.get("dense-cgan"), {"batch_size": 8, "steps_per_epoch": 2, "patience": 2, "ema_decay": 0.5}
+)
+
+
+def test_conditional_samples_have_a_row_for_every_class_and_a_column_for_every_noise():
+    (noise, labels), columns = training.sample_grid(SMALL_CGAN, 0)
+    assert columns == 8 and noise.shape == (80, 64)
+    np.testing.assert_array_equal(labels.reshape(10, 8), np.arange(10)[:, None] * np.ones(8, int))
+    np.testing.assert_array_equal(noise.reshape(10, 8, 64), np.tile(noise[:8], (10, 1, 1)))
+    (noise, labels), columns = training.sample_grid(SMALL_DENSE, 0)
+    assert columns == 16 and noise.shape == (32, 100) and labels.tolist() == [0] * 16 + [1] * 16
+
+
+def test_a_conditional_run(blobs, tmp_path):
+    record = training.train(SMALL_CGAN, blobs, tmp_path / "run", epochs=2, verbose=False)
+    assert record["status"] == "complete" and np.isfinite(record["val_fid"])
+    assert imageio.imread(tmp_path / "run/samples.png").shape == (2 * (10 * 29 + 1), 2 * (8 * 29 + 1))
+    generator = generation.open_generator(tmp_path / "run")
+    assert generator.latent_dim == 64 and generator.label == "number" and generator.classes == 10
+    model = training.build_gan(SMALL_CGAN)
+    assert isinstance(model, gan.ConditionalGAN)
+    model.load_weights(tmp_path / "run/checkpoint.weights.h5")
+    inputs, _ = training.sample_grid(SMALL_CGAN, 1)
+    np.testing.assert_allclose(generator.model(inputs), model.generate(inputs), atol=1e-6)
+    code = (
+        "import sys, numpy, keras; g, d = (keras.models.load_model(sys.argv[1] + n) for n in ('/generator.keras', '/discriminator.keras'))\n"
+        "l = numpy.arange(3); p = d([g([numpy.zeros((3, 64)), l]), l]); assert p.shape == (3, 1) and 'fmgan_tf' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], check=True, timeout=120)
+
+
+def test_early_stopping_stops_and_restores_the_best_average(blobs, tmp_path, monkeypatch):
+    """The measure is given here: 5, 3, 4, 6, ... so the second epoch is the best and the fourth the last."""
+    images = np.concatenate([blobs.train_images] * 8)
+    two = data.FashionMNIST(images, np.arange(1600) % 2, images[:200], np.arange(200) % 2, "squares", "")
+    averages = []
+
+    def measured(self, model):
+        averages.append(model.averaged_generator.get_weights())
+        self.val_fid = [5.0, 3.0, 4.0, 6.0, 1.0, 1.0][len(averages) - 1]
+
+    monkeypatch.setattr(training._Run, "measure", measured)
+    record = training.train(SMALL_DENSE, two, tmp_path / "run", epochs=6, verbose=False)
+    assert record["status"] == "complete" and record["steps"] == 8 and len(averages) == 4
+    assert record["best_epoch"] == 2 and record["val_fid"] == 3.0
+    saved = generation.load_generator(tmp_path / "run").get_weights()
+    for weight, best in zip(saved, averages[1], strict=True):
+        np.testing.assert_array_equal(weight, best)
+    assert any(not np.array_equal(best, last) for best, last in zip(averages[1], averages[3], strict=True))
+    again = training.train(None, two, tmp_path / "run", resume=True, verbose=False)
+    assert again["steps"] == 8 and again["best_epoch"] == 2 and len(averages) == 4  # it does not begin anew
+
+
+def test_the_dense_recipe_learns_in_the_range_of_its_sigmoid(blobs, tmp_path, monkeypatch):
+    seen = []
+    real = gan.ConditionalGAN.train_step
+
+    def watching(self, batch):
+        seen.append((batch[0].shape, batch[1].dtype))
+        return real(self, batch)
+
+    monkeypatch.setattr(gan.ConditionalGAN, "train_step", watching)
+    training.train(SMALL_DENSE, blobs, tmp_path / "run", epochs=1, verbose=False)
+    assert seen[0][0] == (8, 28, 28, 1)
+    noise, labels = training.sample_noise(0, 4, 100), np.array([0, 1, 0, 1])
+    assert 0 <= np.min(generation.load_generator(tmp_path / "run")([noise, labels]))
+    record = json.loads((tmp_path / "run/run.json").read_text())
+    assert record["recipe"]["pixels"] == "sigmoid" and record["recipe"]["classes"] == 2

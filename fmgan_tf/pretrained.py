@@ -1,0 +1,77 @@
+"""What assets/ holds, verified by hash. Imports no Keras before a model is loaded."""
+
+import difflib
+import hashlib
+import pathlib
+
+from fmgan_tf import InputError
+
+ASSETS = pathlib.Path(__file__).parent.parent / "assets"
+
+# Every model that is shipped. A recipe's averaged generator is RECIPE/generator.keras.
+SHA256 = {
+    "classifier/classifier.keras": "88dc139b8a4463cc1dceadfe15ba024aff2c6c603fdcd09c505aa7dba6e67fee",
+}
+
+
+def verified(name):
+    """The path of a shipped file, after a check that its content is what was shipped.
+
+    Args:
+        name: str, a key of SHA256.
+
+    Returns:
+        pathlib.Path.
+
+    Raises:
+        InputError: the file is missing, cannot be read or is damaged.
+    """
+    path = ASSETS / name
+    mend = "Fetch it again from the repository."
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"The shipped file {path} cannot be read ({error.strerror}). {mend}") from error
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != SHA256[name]:
+        raise InputError(
+            f"{path} is damaged: {len(content):,} bytes, SHA-256 {digest}, expected {SHA256[name]}. {mend}"
+        )
+    return path
+
+
+def shipped():
+    """The recipes whose generators are shipped.
+
+    Returns:
+        tuple of str, names of recipes.
+    """
+    return tuple(name.removesuffix("/generator.keras") for name in SHA256 if name.endswith("/generator.keras"))
+
+
+def load_pretrained(recipe):
+    """The shipped generator of a recipe: the moving average at the end of a full run.
+
+    Args:
+        recipe: str, one of shipped().
+
+    Returns:
+        keras.Model, float32 noise (N, latent_dim), and with it integer labels (N,) where the recipe is conditional ->
+        float32 images (N, height, width, 1) in [-1, 1].
+
+    Raises:
+        InputError: no generator of that recipe is shipped (the message lists those that are, and the nearest), or its
+            file is missing or damaged.
+    """
+    recipes = shipped()
+    if recipe not in recipes:
+        listing = "none is shipped yet; `train` makes one"
+        if recipes:
+            near = difflib.get_close_matches(recipe, recipes, n=1, cutoff=0.0)[0]
+            listing = f"those of {', '.join(recipes)} are shipped. Did you mean {near!r}?"
+        raise InputError(f"No pretrained generator of {recipe!r}: {listing}")
+    path = verified(f"{recipe}/generator.keras")
+
+    import keras
+
+    return keras.models.load_model(path, compile=False)  # safe mode: no code from the file is run

@@ -1,0 +1,78 @@
+import hashlib
+import subprocess
+import sys
+
+import keras
+import pytest
+
+from fmgan_tf import InputError, pretrained
+
+
+@pytest.fixture
+def assets(tmp_path, monkeypatch):
+    """A folder with the generators of two recipes, in place of what is really shipped."""
+    monkeypatch.setattr(pretrained, "ASSETS", tmp_path)
+    monkeypatch.setattr(pretrained, "SHA256", {"classifier/classifier.keras": "0"})
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(4)])
+    for recipe in ("dcgan", "cgan"):
+        (tmp_path / recipe).mkdir()
+        path = tmp_path / recipe / "generator.keras"
+        model.save(path)
+        pretrained.SHA256[f"{recipe}/generator.keras"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", pretrained.SHA256)
+def test_what_is_shipped(name):
+    path = pretrained.verified(name)
+    assert path.stat().st_size <= 2_000_000
+    model = keras.models.load_model(path)
+    assert getattr(model, "optimizer", None) is None
+
+
+def test_everything_that_can_be_loaded_is_verified():
+    files = {path.relative_to(pretrained.ASSETS).as_posix() for path in pretrained.ASSETS.rglob("*.keras")}
+    assert files == set(pretrained.SHA256)
+    assert not [path for path in pretrained.ASSETS.rglob("*") if path.suffix in (".pkl", ".pickle", ".h5", ".npy")]
+
+
+def test_load_pretrained(assets):
+    assert pretrained.shipped() == ("dcgan", "cgan")
+    assert pretrained.load_pretrained("cgan").output_shape == (None, 4)
+
+
+@pytest.mark.parametrize("damage", [lambda byte: b"", lambda byte: bytes([byte ^ 1])])
+def test_damaged_and_missing_files_are_refused(assets, damage):
+    path = assets / "cgan" / "generator.keras"
+    content = path.read_bytes()
+    path.write_bytes(content[:1000] + damage(content[1000]) + content[1001:])
+    expected = f"generator.keras is damaged: .* bytes, SHA-256 .*, expected {pretrained.SHA256['cgan/generator.keras']}"
+    with pytest.raises(InputError, match=f"{expected}. Fetch it again") as error:
+        pretrained.load_pretrained("cgan")
+    assert "\n" not in str(error.value) and str(path) in str(error.value)
+    path.unlink()
+    with pytest.raises(
+        InputError, match=r"generator.keras cannot be read \(No such file .*\). Fetch it again"
+    ) as error:
+        pretrained.verified("cgan/generator.keras")
+    assert "\n" not in str(error.value)
+
+
+def test_unknown_recipes_are_refused(assets, monkeypatch):
+    for name in ("cgn", "classifier", "../cgan", ""):
+        with pytest.raises(InputError, match="those of dcgan, cgan are shipped. Did you mean '(dc|c)gan'") as error:
+            pretrained.load_pretrained(name)
+        assert repr(name) in str(error.value) and "\n" not in str(error.value)
+    with pytest.raises(InputError, match="Did you mean 'cgan'"):
+        pretrained.load_pretrained("cgn")
+    monkeypatch.setattr(pretrained, "SHA256", {})
+    with pytest.raises(InputError, match="none is shipped yet"):
+        pretrained.load_pretrained("cgan")
+
+
+def test_names_and_hashes_need_no_tensorflow():
+    code = (
+        "import sys\nfrom fmgan_tf import pretrained\npretrained.shipped()\n"
+        "pretrained.verified('classifier/classifier.keras')\nassert not {'tensorflow', 'keras'} & set(sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

@@ -1,0 +1,70 @@
+import json
+
+import imageio.v3 as imageio
+import keras
+import numpy as np
+import pytest
+
+from fmgan_tf import InputError, models, pretrained, recipes, records, training
+
+
+def test_small_files_hold_the_same_model(tmp_path):
+    model = models.build_dense_cgan_generator()
+    before = model.get_weights()
+    records.save_small(model, tmp_path / "small.keras")
+    assert (tmp_path / "small.keras").stat().st_size < 2_000_000 < 4 * model.count_params()
+    loaded = keras.models.load_model(tmp_path / "small.keras", compile=False)
+    for old, kept, new in zip(before, model.get_weights(), loaded.get_weights(), strict=True):
+        np.testing.assert_array_equal(kept, new)
+        assert np.abs(old - new).max() <= old.std() / 32 + 1e-9
+    inputs = [training.sample_noise(0, 8, 100), np.arange(8) % 2]
+    np.testing.assert_array_equal(model(inputs), loaded(inputs))
+
+
+def test_small_arrays_and_constants_stay_as_they_are():
+    for weights in (np.random.default_rng(0).normal(size=1000).astype("float32"), np.zeros(5000, "float32")):
+        np.testing.assert_array_equal(records.round_weights(weights), weights)
+
+
+@pytest.mark.parametrize("name, count", [("dcgan", 16), ("cgan", 20)])
+def test_a_run_is_kept(name, count, blobs, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    recipe = recipes.override(recipes.get(name), {"batch_size": 8, "steps_per_epoch": 2})
+    training.train(recipe, blobs, run, epochs=2, verbose=False)
+    monkeypatch.setattr(pretrained, "ASSETS", tmp_path / "assets")
+    source = tmp_path / "pretrained.py"
+    source.write_text('before\nSHA256 = {\n    "a/b.keras": "0",\n}\nafter\n')
+    monkeypatch.setattr(pretrained, "__file__", str(source))
+    monkeypatch.setattr(pretrained, "SHA256", {"a/b.keras": "0"})
+    with pytest.raises(InputError, match="is not ready"):
+        records.keep(run)
+    (run / "evaluation.json").write_text("{}")
+    records.keep(run, "short")
+    kept = {path.name for path in (tmp_path / "assets" / "short" / name).iterdir()}
+    assert kept == {"run.json", "history.csv", "evaluation.json", "stages.png"}
+    records.keep(run)
+    kept = {path.name for path in (tmp_path / "assets" / name).iterdir()}
+    assert kept == {
+        *("run.json", "history.csv", "evaluation.json", "stages.png", "losses.png", "samples.gif", "generator.keras")
+    }
+    strip = imageio.imread(tmp_path / "assets" / name / "stages.png")
+    assert strip.shape == (2 * (records.STAGES * 29 + 1), 2 * (count * 29 + 1))
+    lines = source.read_text().splitlines()
+    assert lines[0] == "before" and lines[2] == '    "a/b.keras": "0",' and lines[-2:] == ["}", "after"]
+    digest = json.loads("{" + lines[3].rstrip(",") + "}")[f"{name}/generator.keras"]
+    monkeypatch.setattr(pretrained, "SHA256", {f"{name}/generator.keras": digest})
+    model = pretrained.load_pretrained(name)
+    inputs, _ = training.sample_grid(recipe, 0)
+    original = keras.models.load_model(run / "generator.keras", compile=False)
+    assert np.abs(model(inputs) - original(inputs)).max() < 0.1
+
+
+def test_cut_finds_the_images():
+    from fmgan_tf import plots
+
+    images = np.random.default_rng(0).integers(0, 256, (80, 28, 28, 1)).astype("uint8")
+    sheet = plots.tile(images, 8, scale=2)
+    np.testing.assert_array_equal(records.cut(sheet, False), images[:16])
+    np.testing.assert_array_equal(
+        records.cut(sheet, True), images.reshape(10, 8, 28, 28, 1)[:, :2].reshape(20, 28, 28, 1)
+    )
