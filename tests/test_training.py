@@ -294,7 +294,7 @@ def test_a_conditional_run(blobs, tmp_path):
     np.testing.assert_allclose(generator.model(inputs), model.generate(inputs), atol=1e-6)
     code = (
         "import sys, numpy, keras; g, d = (keras.models.load_model(sys.argv[1] + n) for n in ('/generator.keras', '/discriminator.keras'))\n"
-        "l = numpy.arange(3); p = d([g([numpy.zeros((3, 64)), l]), l]); assert p.shape == (3, 1) and 'fmgan_tf' not in sys.modules"
+        "l = keras.ops.arange(3); p = d([g([keras.ops.zeros((3, 64)), l]), l]); assert p.shape == (3, 1) and 'fmgan_tf' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], check=True, timeout=120)
 
