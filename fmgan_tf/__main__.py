@@ -286,11 +286,16 @@ def main(arguments=None):
     """Runs the command line and returns its exit code: 0, 1 (training diverged), 2 (bad input) or 130 (Ctrl-C)."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow greets with warnings that concern nobody here
     arguments = parser().parse_args(arguments)
+
+    def show_warning(message, category, *_):
+        if issubclass(
+            category, UserWarning
+        ):  # what libraries tell developers (DeprecationWarning…) concerns nobody here
+            print(f"fmgan_tf {arguments.command}: {message}", file=sys.stderr)
+
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_: print(
-                f"fmgan_tf {arguments.command}: {message}", file=sys.stderr
-            )
+            warnings.showwarning = show_warning
             return COMMANDS[arguments.command](arguments) or 0
     except KeyboardInterrupt:
         print("fmgan_tf: interrupted", file=sys.stderr)

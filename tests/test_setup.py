@@ -58,6 +58,17 @@ def test_unsupported_python(clone, tmp_path):
     assert not (clone / ".venv").exists()
 
 
+def test_a_python_that_cannot_make_environments(clone, tmp_path):
+    """As on Debian and Ubuntu without python3-venv."""
+    script(
+        tmp_path / "bin" / "python3",
+        'case "$*" in "-m venv"*) echo "... because ensurepip is not available."; exit 1;; esac\n'
+        f'exec {sys.executable} "$@"',
+    )
+    error = one_line(setup(clone, PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}"))
+    assert "apt install python3-venv" in error and not (clone / ".venv").exists()
+
+
 def test_no_package_index(clone):
     nowhere = "http://127.0.0.1:9/simple"  # nobody listens there
     error = one_line(
@@ -75,6 +86,7 @@ def test_failing_installation(clone, message, expected):
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", clone / ".venv"], check=True)
     pip = next((clone / ".venv").glob("lib/python*/site-packages")) / "pip"
     pip.mkdir()
+    (pip / "__init__.py").touch()
     (pip / "__main__.py").write_text(f"raise SystemExit({message!r})")
     assert expected in one_line(setup(clone))
 
@@ -87,6 +99,7 @@ def test_without_the_dataset_the_installation_still_succeeds(clone, tmp_path):
     packages = [path for path in sys.path if path.endswith("site-packages")]
     (site / "known.pth").write_text("\n".join([*packages, str(clone)]))
     (site / "pip").mkdir()
+    (site / "pip" / "__init__.py").touch()  # a whole package: it comes before the real pip of the other folders
     (site / "pip" / "__main__.py").write_text("print('Installing nothing')")
     arguments = {
         "PATH": f"{environment / 'bin'}:{os.environ['PATH']}",
@@ -98,7 +111,7 @@ def test_without_the_dataset_the_installation_still_succeeds(clone, tmp_path):
     }
     result = setup(clone, "--here", **arguments)
     assert result.returncode == 0 and "the dataset is missing" in result.stderr and "FMGAN_DATA_DIR" in result.stderr
-    assert "python3 -m fmgan_tf train" in result.stdout
+    assert "Installing nothing" in result.stdout and "python3 -m fmgan_tf train" in result.stdout
     again = setup(
         clone, "--here", "--no-data", **arguments
     )  # installed already: nothing to do, nothing to say about data
