@@ -149,6 +149,16 @@ TAUGHT = {  # what each notebook must show in full
         "GAN.train_step",
         "GAN.update_average",
     },
+    "04_conditional_gan": {
+        "ConditionalGAN.train_step",
+        "_embed",
+        "build_dense_cgan_generator",
+        "build_dense_cgan_discriminator",
+        "build_cgan_generator",
+        "build_concatenating_discriminator",
+        "build_label_map_discriminator",
+        "build_projection_discriminator",
+    },
     "05_fid": {"_cholesky", "_trace_of_root"},
 }
 
