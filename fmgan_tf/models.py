@@ -135,8 +135,8 @@ def build_dense_discriminator(image_size=28):
 
 
 def _embed(label, classes, size):
-    """A vector for every class, learned. It starts as large as noise; by Keras's default it would be twenty times smaller
-    than what it is joined to, and hardly be heard."""
+    """A vector for every class, learned. It starts as large as noise; by Keras's default it would be thirty times smaller
+    than that, and hardly be heard."""
     return layers.Embedding(classes, size, embeddings_initializer=keras.initializers.RandomNormal(stddev=1.0))(label)
 
 

@@ -90,13 +90,14 @@ RECIPES = {
             pixels="sigmoid",
             conditional=True,
             classes=2,
-            generator_learning_rate=2e-4,
-            discriminator_learning_rate=2e-4,
+            batch_size=256,
+            generator_learning_rate=4e-4,
+            discriminator_learning_rate=4e-4,
             patience=10,
         ),
     )
 }
-DEFAULT = "cgan"
+DEFAULT = "dcgan"
 
 
 @dataclasses.dataclass(frozen=True)
