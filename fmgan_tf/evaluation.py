@@ -271,6 +271,10 @@ def evaluate(
     images = data.resize(images, 28)
     samples = len(images)
     dataset = real_images(source, dataset, labels)
+    if len(dataset.test_images) < _fewest(dimensions):
+        raise InputError(
+            f"{source} knows classes with {len(dataset.test_images)} real test images, too few for {dimensions} features"
+        )
     present = np.unique(dataset.test_labels)
     random = np.random.default_rng(seed)
     test = random.permutation(len(dataset.test_images))[:samples]

@@ -168,7 +168,8 @@ def test_a_run_folder(blobs, tmp_path):
     recipe = recipes.override(recipes.get("dcgan"), {"batch_size": 8, "steps_per_epoch": 2, "image_size": 32})
     training.train(recipe, blobs, tmp_path / "run", epochs=1, verbose=False)
     images, labels = evaluation.images_of(tmp_path / "run", 10, seed=2)
-    expected = generation.make_images(generation.load_generator(tmp_path / "run"), training.sample_noise(2, 10, 100))
+    generator = generation.load_generator(tmp_path / "run")
+    expected = data.from_tanh_range(generator(training.sample_noise(2, 10, 100)))
     assert labels is None and images.shape == (10, 32, 32, 1)
     assert np.abs(images.astype(int) - expected).max() <= 1
 
@@ -225,8 +226,9 @@ def test_bad_images_are_far_from_the_floor(few, tmp_path, monkeypatch):
     assert figures["recall"]["value"] < figures["recall"]["floor"] and figures["kid"]["value"] > figures["kid"]["floor"]
     assert figures["label_agreement"]["value"] < 0.3 and figures["classification_accuracy"]["value"] < 0.5
     assert figures["memorisation_nearer_fraction"]["value"] < 0.5
-    shares = [figure["recognised_share"]["value"] for figure in report["classes"].values()]
-    assert sum(shares) == pytest.approx(1)
+    # Only the classes that were asked for have rows; some images are taken for others.
+    assert list(report["classes"]) == list(data.CLASS_NAMES[5:])
+    assert sum(figure["recognised_share"]["value"] for figure in report["classes"].values()) < 0.95
 
 
 def test_the_figures_are_those_of_metrics(few):
@@ -354,13 +356,15 @@ def test_images_of_some_classes_are_set_against_those_classes(fashion_mnist, blo
     assert sum(image.tobytes() in seen for image in found.test_images) < 5  # Fashion-MNIST has a few doubles
 
 
-def test_two_classes_have_two_rows(small, blobs, tmp_path, capsys):
+def test_two_classes_have_two_rows(fashion_mnist, blobs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(evaluation, "ACCURACY_STEPS", 20)
+    monkeypatch.setattr(data, "load_fashion_mnist", lambda: fashion_mnist)
     recipe = recipes.override(recipes.get("dense-cgan"), {"batch_size": 8, "steps_per_epoch": 1})
     training.train(recipe, blobs, tmp_path / "run", epochs=1, verbose=False)
     capsys.readouterr()
     assert main(["evaluate", str(tmp_path / "run"), "--samples", "500", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert list(report["classes"]) == ["T-shirt/top", "Trouser"] and report["samples"] == 500
-    assert report["figures"]["label_agreement"]["floor"] > 0.95
+    assert report["figures"]["label_agreement"]["floor"] > 0.9
     assert report["classes"]["Trouser"]["label_agreement"]["samples"] == 250
     assert "Trouser" in evaluation.table(report) and "Dress" not in evaluation.table(report)

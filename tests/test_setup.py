@@ -63,7 +63,7 @@ def test_a_python_that_cannot_make_environments(clone, tmp_path):
     script(
         tmp_path / "bin" / "python3",
         'case "$*" in "-m venv"*) echo "... because ensurepip is not available."; exit 1;; esac\n'
-        f'exec {sys.executable} "$@"',
+        f'exec "{sys.executable}" "$@"',
     )
     error = one_line(setup(clone, PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}"))
     assert "apt install python3-venv" in error and not (clone / ".venv").exists()
