@@ -73,6 +73,21 @@ def classifier_features(images, batch_size=500, label="classifier features"):
     return np.concatenate(features), np.concatenate(labels)
 
 
+def recognised_among(classes, features):
+    """The classes that the shipped classifier recognises when it may name no others.
+
+    Args:
+        classes: int (C,), a choice of 0 to 9.
+        features: float (N, 128), of classifier_features.
+
+    Returns:
+        int64 (N,), each one of `classes`.
+    """
+    classes = np.asarray(classes)
+    logits = classifier().get_layer("logits")(features).numpy()
+    return classes[logits[:, classes].argmax(1)]
+
+
 def classifier_extractor():
     """The classifier's features as a function within TensorFlow's graph, for gan.GAN.measure_fid.
 

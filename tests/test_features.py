@@ -23,6 +23,16 @@ def test_the_shipped_classifier_is_as_good_as_its_record_says(fashion_mnist):
     assert len(history["epoch"]) == record["epochs"] and history["accuracy"][-1] > history["accuracy"][0]
 
 
+def test_recognising_among_some_classes(blobs):
+    found, recognised = features.classifier_features(blobs.train_images[:200])
+    np.testing.assert_array_equal(features.recognised_among(range(10), found), recognised)
+    among = features.recognised_among([7, 9], found)
+    assert set(among) <= {7, 9}
+    kept = np.isin(recognised, [7, 9])
+    np.testing.assert_array_equal(among[kept], recognised[kept])
+    assert set(features.recognised_among([3], found)) == {3}
+
+
 def test_the_shipped_classifier_is_small_and_bare():
     model = keras.models.load_model(CLASSIFIER / "classifier.keras")
     assert getattr(model, "optimizer", None) is None
