@@ -1,4 +1,4 @@
-"""The command line: python -m fmgan_tf list | data | train | generate | evaluate. `--help` and errors come without TensorFlow."""
+"""The command line: python -m fmgan_tf list | data | train | generate | evaluate | analyze. `--help` and errors come without TensorFlow."""
 
 import argparse
 import os
@@ -119,6 +119,21 @@ def parser():
     )
     evaluate.add_argument("--json", action="store_true", help="print JSON instead of a table")
     evaluate.add_argument("--output", type=pathlib.Path, help="folder for evaluation.json and pictures")
+
+    analyze = add("analyze", "Report what a generator has learned, beside real images, on one page.")
+    analyze.add_argument(
+        "source",
+        type=pathlib.Path,
+        help="a run folder, a shipped model, a .keras generator, or an .npz of uint8 `images` (and `labels`)",
+    )
+    analyze.add_argument("--output", type=pathlib.Path, required=True, help="folder for report.html and its tables")
+    analyze.add_argument(
+        "--samples",
+        type=_number(int, 1, "a whole number from 1"),
+        default=10_000,
+        help="how many images (default: 10000)",
+    )
+    analyze.add_argument("--seed", type=_number(int, 0, "a whole number from 0"), default=0, help="default: 0")
     return top
 
 
@@ -247,6 +262,20 @@ def command_evaluate(arguments):
         print(f"\nWrote evaluation.json, classes.png and realism.png to {arguments.output}")
 
 
+def command_analyze(arguments):
+    if arguments.output.exists() and not arguments.output.is_dir():
+        raise InputError(f"--output {arguments.output} is a file, expected a folder")
+    _check_source(arguments.source, "a run folder, a .keras generator or an .npz of images")
+    from fmgan_tf import data, report
+
+    found = report.analyze(
+        arguments.source, data.load_fashion_mnist(), arguments.output, arguments.samples, arguments.seed
+    )
+    for sentence in found["findings"]:
+        print(f"- {sentence}")
+    print(f"\nWrote {arguments.output / 'report.html'} and its tables (.csv)")
+
+
 def _check_source(source, expected):
     """Refuses a SOURCE that is nowhere, before TensorFlow is imported."""
     from fmgan_tf import pretrained
@@ -279,6 +308,7 @@ COMMANDS = {
     "train": command_train,
     "generate": command_generate,
     "evaluate": command_evaluate,
+    "analyze": command_analyze,
 }
 
 

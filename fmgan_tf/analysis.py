@@ -309,7 +309,7 @@ def directions(generator, seed=0, count=4, samples=2000):
     Args:
         generator: generation.Generator.
         seed: int.
-        count: int, how many; at most latent_dim.
+        count: int, how many at most.
         samples: int, noise vectors to look at.
 
     Returns:
@@ -333,8 +333,10 @@ def directions(generator, seed=0, count=4, samples=2000):
             label[:, 0] = 1
         inputs.insert(1 - generator.noise_input, label)
     activations = np.asarray(hidden(inputs if len(inputs) > 1 else noise, training=False)).reshape(samples, -1)
-    components = decomposition.PCA(count, random_state=seed).fit(activations)
-    coordinates = components.transform(activations)  # (samples, count)
-    solution, *_ = np.linalg.lstsq(coordinates / coordinates.std(0), noise, rcond=None)  # (count, latent_dim)
+    components = decomposition.PCA(min(count, *activations.shape), random_state=seed).fit(activations)
+    shares = components.explained_variance_ratio_
+    varied = shares > 1e-6  # a generator may have fewer directions than were asked for
+    coordinates = components.transform(activations)[:, varied]  # (samples, count)
+    solution, *_ = np.linalg.lstsq(coordinates, noise, rcond=None)  # (count, latent_dim)
     found = solution / np.linalg.norm(solution, axis=1, keepdims=True)
-    return found.astype("float32"), components.explained_variance_ratio_
+    return found.astype("float32"), shares[varied]
