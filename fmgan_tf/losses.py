@@ -68,7 +68,55 @@ def minimax_generator(generated_logits):
     return -keras.ops.mean(keras.ops.softplus(generated_logits))
 
 
+def hinge_discriminator(real_logits, generated_logits):
+    """Hinge loss: E max(0, 1 - logit) over real plus E max(0, 1 + logit) over generated images.
+
+    A logit beyond 1 on the right side costs nothing and teaches nothing: the discriminator works on what it gets wrong, and
+    does not run away from the generator. The sigmoid of such a logit still orders images, but is no probability.
+
+    Args:
+        real_logits: float (batch, 1).
+        generated_logits: float (batch, 1).
+
+    Returns:
+        Float scalar, at least 0; 2 where all logits are 0.
+
+    Source: Lim and Ye 2017, https://arxiv.org/abs/1705.02894; Miyato et al. 2018, equation 17,
+    https://arxiv.org/abs/1802.05957.
+    """
+    return keras.ops.mean(keras.ops.relu(1.0 - real_logits)) + keras.ops.mean(keras.ops.relu(1.0 + generated_logits))
+
+
+def hinge_generator(generated_logits):
+    """What the generator minimises against a hinge discriminator: -E logit.
+
+    Args:
+        generated_logits: float (batch, 1).
+
+    Returns:
+        Float scalar of any sign; 0 where all logits are 0.
+
+    Source: Lim and Ye 2017, https://arxiv.org/abs/1705.02894.
+    """
+    return -keras.ops.mean(generated_logits)
+
+
 LOSSES = {
     "non_saturating": Loss(cross_entropy_discriminator, non_saturating_generator),
     "minimax": Loss(cross_entropy_discriminator, minimax_generator),
+    "hinge": Loss(hinge_discriminator, hinge_generator),
 }
+
+
+def of_guessing(name):
+    """The losses of a discriminator that only guesses, all logits being 0.
+
+    Args:
+        name: key of LOSSES.
+
+    Returns:
+        (discriminator's, generator's), floats in nats, or without unit for "hinge".
+    """
+    zero = keras.ops.zeros((1, 1))
+    loss = LOSSES[name]
+    return float(loss.discriminator(zero, zero)), float(loss.generator(zero))

@@ -134,10 +134,10 @@ def build_dense_discriminator(image_size=28):
     return keras.Model(image, logit, name="dense_discriminator")
 
 
-def _embed(label, classes, size):
-    """A vector for every class, learned. It starts as large as noise; by Keras's default it would be thirty times smaller
-    than that, and hardly be heard."""
-    return layers.Embedding(classes, size, embeddings_initializer=keras.initializers.RandomNormal(stddev=1.0))(label)
+def _embed(label, classes, size, spread):
+    """A vector for every class, learned. It starts with numbers of that standard deviation: too quiet, and the label is not
+    heard; too loud, and the noise is not. Keras's default is 0.03."""
+    return layers.Embedding(classes, size, embeddings_initializer=keras.initializers.RandomNormal(stddev=spread))(label)
 
 
 def build_cgan_generator(latent_dim=64, image_size=28, classes=10):
@@ -161,7 +161,7 @@ def build_cgan_generator(latent_dim=64, image_size=28, classes=10):
     """
     noise = keras.Input((latent_dim,), name="noise")
     label = keras.Input((), dtype="int32", name="label")
-    x = layers.Concatenate()([noise, _embed(label, classes, 32)])
+    x = layers.Concatenate()([noise, _embed(label, classes, 32, 0.1)])
     image = build_dcgan_generator(latent_dim + 32, image_size)(x)
     return keras.Model([noise, label], image, name="cgan_generator")
 
@@ -201,7 +201,7 @@ def build_concatenating_discriminator(image_size=28, classes=10):
     Source: Mirza and Osindero 2014, https://arxiv.org/abs/1411.1784.
     """
     image, label = _label_and_image(image_size)
-    x = layers.Concatenate()([_build_judge(1, image_size)(image), _embed(label, classes, 32)])
+    x = layers.Concatenate()([_build_judge(1, image_size)(image), _embed(label, classes, 32, 1.0)])
     x = layers.LeakyReLU(negative_slope=0.2)(layers.Dense(128)(x))
     return keras.Model([image, label], layers.Dense(1, name="logit")(x), name="concatenating_discriminator")
 
@@ -249,7 +249,7 @@ def build_projection_discriminator(image_size=28, classes=10):
     """
     image, label = _label_and_image(image_size)
     features = _build_judge(1, image_size)(image)
-    agreement = layers.Dot(axes=1)([layers.Embedding(classes, 128)(label), features])  # (batch, 1)
+    agreement = layers.Dot(axes=1)([_embed(label, classes, 128, 0.2), features])  # (batch, 1)
     logit = layers.Add(name="logit")([layers.Dense(1)(features), agreement])
     return keras.Model([image, label], logit, name="projection_discriminator")
 
@@ -276,7 +276,7 @@ def build_dense_cgan_generator(latent_dim=100, image_size=28, classes=2):
     _stages(image_size)
     noise = keras.Input((latent_dim,), name="noise")
     label = keras.Input((), dtype="int32", name="label")
-    x = layers.Concatenate()([noise, _embed(label, classes, 10)])
+    x = layers.Concatenate()([noise, _embed(label, classes, 10, 1.0)])
     for units in (128, 256, 512, 1024):
         x = layers.LeakyReLU(negative_slope=0.2)(layers.Dense(units)(x))
     pixels = layers.Dense(image_size * image_size, activation="sigmoid")(x)
@@ -303,7 +303,7 @@ def build_dense_cgan_discriminator(image_size=28, classes=2):
     """
     _stages(image_size)
     image, label = _label_and_image(image_size)
-    x = layers.Concatenate()([layers.Flatten()(image), _embed(label, classes, 10)])
+    x = layers.Concatenate()([layers.Flatten()(image), _embed(label, classes, 10, 1.0)])
     for units in (512, 1024, 1024, 512):
         x = layers.LeakyReLU(negative_slope=0.2)(layers.Dense(units)(x))
     return keras.Model([image, label], layers.Dense(1, name="logit")(x), name="dense_cgan_discriminator")

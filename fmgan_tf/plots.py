@@ -11,6 +11,7 @@ import numpy as np
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
+GUESSING = 2 * math.log(2), math.log(2)  # cross-entropies of a discriminator that only guesses, and of its generator
 
 
 def tile(images, columns=None, gap=1, scale=1):
@@ -83,11 +84,12 @@ def smooth(values, window):
     return (sums[ends] - sums[starts]) / (ends - starts)
 
 
-def show_training_curves(steps):
+def show_training_curves(steps, guessing=GUESSING):
     """Draws both losses and the discriminator's mean probabilities over the steps, thin as they are and thick smoothed.
 
     Args:
         steps: dict of arrays (N,): step, discriminator_loss, generator_loss, real_probability, generated_probability.
+        guessing: losses of a discriminator that only guesses, see losses.of_guessing; by default those of cross-entropy.
 
     Returns:
         matplotlib Figure.
@@ -102,11 +104,12 @@ def show_training_curves(steps):
         for name, label, color in curves:
             axis.plot(steps["step"][::thin], steps[name][::thin], color=color, alpha=0.25, linewidth=0.5)
             axis.plot(steps["step"], smooth(steps[name], window), color=color, label=label)
-    for value, text in ((2 * math.log(2), "2 ln 2"), (math.log(2), "ln 2")):
+    for value in guessing:
+        text = {"1.386": "2 ln 2", "0.693": "ln 2"}.get(f"{value:.3f}", f"{value:.2g}")
         top.axhline(value, color=GREY, linestyle=":", linewidth=1)
         top.annotate(text, (1.005, value), xycoords=("axes fraction", "data"), va="center", color=GREY)
     bottom.axhline(0.5, color=GREY, linestyle=":", linewidth=1)
-    top.set(ylabel="loss (nats)", title="Losses; dotted: where a discriminator that only guesses would stand")
+    top.set(ylabel="loss", title="Losses; dotted: where a discriminator that only guesses would stand")
     bottom.set(ylabel="mean probability of “real”", xlabel="step", ylim=(0, 1.2), yticks=np.linspace(0, 1, 6))
     for axis in (top, bottom):
         axis.legend(loc="upper left", frameon=False, ncols=2)

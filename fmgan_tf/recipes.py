@@ -78,9 +78,8 @@ RECIPES = {
             generator="build_cgan_generator",
             discriminator="build_projection_discriminator",
             conditional=True,
+            loss="hinge",
             latent_dim=64,
-            generator_learning_rate=4e-4,
-            discriminator_learning_rate=4e-4,
         ),
         Recipe(
             name="dense-cgan",
@@ -128,7 +127,10 @@ CLASSIFIER = ClassifierRecipe()
 
 # What --set may change: what a value must be, in words and as a test.
 SETTINGS = {
-    "loss": ("non_saturating or minimax", lambda value: value in ("non_saturating", "minimax")),
+    "loss": (
+        "non_saturating, minimax or hinge",
+        lambda value: value in ("non_saturating", "minimax", "hinge"),
+    ),
     "image_size": ("28, 32 or 64", lambda value: value in (28, 32, 64)),
     "latent_dim": ("1 or more", lambda value: value >= 1),
     "batch_size": ("1 to 60000", lambda value: 1 <= value <= 60_000),

@@ -450,7 +450,9 @@ class _Run(keras.callbacks.Callback):
         self.save_samples(model, "samples.png")
         columns = np.array(self.rows, "float64").reshape(self.step, 2 + len(COLUMNS)).T
         steps = dict(zip(("step", "seconds", *COLUMNS), columns, strict=True))
-        plots.save_figure(self.output / "losses.png", plots.show_training_curves(steps))
+        plots.save_figure(
+            self.output / "losses.png", plots.show_training_curves(steps, losses.of_guessing(self.recipe.loss))
+        )
         frames = sample_paths(self.output) + [self.output / "samples.png"] * (self.step % self.steps_per_epoch > 0)
         plots.save_gif(self.output / "samples.gif", [imageio.imread(path) for path in frames])
 

@@ -22,6 +22,19 @@ def test_by_hand():
     assert float(losses.non_saturating_generator(GENERATED)) == pytest.approx(generator, rel=1e-6)
     minimax = (math.log(1 - sigmoid(0.5)) + math.log(1 - sigmoid(-3))) / 2
     assert float(losses.minimax_generator(GENERATED)) == pytest.approx(minimax, rel=1e-6)
+    # max(0, 1 - 2) = 0, max(0, 1 + 1) = 2; max(0, 1 + 0.5) = 1.5, max(0, 1 - 3) = 0
+    assert float(losses.hinge_discriminator(REAL, GENERATED)) == pytest.approx(2 / 2 + 1.5 / 2)
+    assert float(losses.hinge_generator(GENERATED)) == pytest.approx(2.5 / 2)
+
+
+def test_hinge_teaches_only_where_the_margin_is_missed():
+    logits = tf.constant([[2.0], [0.5]])
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(logits)
+        real = losses.hinge_discriminator(logits, tf.fill((2, 1), -5.0))
+        generated = losses.hinge_discriminator(tf.fill((2, 1), 5.0), -logits)
+    np.testing.assert_allclose(tape.gradient(real, logits), [[0], [-0.5]])
+    np.testing.assert_allclose(tape.gradient(generated, logits), [[0], [-0.5]])
 
 
 def test_a_discriminator_that_guesses():
@@ -29,6 +42,8 @@ def test_a_discriminator_that_guesses():
     assert float(losses.cross_entropy_discriminator(zero, zero)) == pytest.approx(2 * math.log(2))
     assert float(losses.non_saturating_generator(zero)) == pytest.approx(math.log(2))
     assert float(losses.minimax_generator(zero)) == pytest.approx(-math.log(2))
+    assert losses.of_guessing("non_saturating") == pytest.approx((2 * math.log(2), math.log(2)))
+    assert losses.of_guessing("hinge") == (2, 0)
 
 
 @pytest.mark.parametrize("name", losses.LOSSES)

@@ -158,6 +158,8 @@ TAUGHT = {  # what each notebook must show in full
         "build_concatenating_discriminator",
         "build_label_map_discriminator",
         "build_projection_discriminator",
+        "hinge_discriminator",
+        "hinge_generator",
     },
     "05_fid": {"_cholesky", "_trace_of_root"},
 }
