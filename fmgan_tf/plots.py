@@ -105,7 +105,7 @@ def show_training_curves(steps, guessing=GUESSING):
             axis.plot(steps["step"][::thin], steps[name][::thin], color=color, alpha=0.25, linewidth=0.5)
             axis.plot(steps["step"], smooth(steps[name], window), color=color, label=label)
     for value in guessing:
-        text = {"1.386": "2 ln 2", "0.693": "ln 2"}.get(f"{value:.3f}", f"{value:.2g}")
+        text = {"1.386": "2 ln 2", "0.693": "ln 2"}.get(f"{value:.3f}", f"{value + 0.0:.2g}")  # no "-0"
         top.axhline(value, color=GREY, linestyle=":", linewidth=1)
         top.annotate(text, (1.005, value), xycoords=("axes fraction", "data"), va="center", color=GREY)
     bottom.axhline(0.5, color=GREY, linestyle=":", linewidth=1)

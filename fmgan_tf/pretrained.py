@@ -57,7 +57,7 @@ def load_pretrained(recipe):
 
     Returns:
         keras.Model, float32 noise (N, latent_dim), and with it integer labels (N,) where the recipe is conditional ->
-        float32 images (N, height, width, 1) in [-1, 1].
+        float32 images (N, height, width, 1), in [-1, 1] or, of dense-cgan, in [0, 1].
 
     Raises:
         InputError: no generator of that recipe is shipped (the message lists those that are, and the nearest), or its

@@ -96,7 +96,7 @@ RECIPES = {
         ),
     )
 }
-DEFAULT = "dcgan"
+DEFAULT = "cgan"
 
 
 @dataclasses.dataclass(frozen=True)
