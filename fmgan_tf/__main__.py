@@ -1,4 +1,4 @@
-"""The command line: python -m fmgan_tf list | data | train | generate | evaluate | analyze. `--help` and errors come without TensorFlow."""
+"""The command line: python -m fmgan_tf list | data | train | generate | evaluate | analyze | race. `--help` and errors come without TensorFlow."""
 
 import argparse
 import os
@@ -134,6 +134,24 @@ def parser():
         help="how many images (default: 10000)",
     )
     analyze.add_argument("--seed", type=_number(int, 0, "a whole number from 0"), default=0, help="default: 0")
+
+    race = add("race", "Train contenders for equal time and compare their images along the way.")
+    race.add_argument(
+        "--recipes",
+        nargs="+",
+        default=["cgan", "dcgan", "prototype", "tutorial"],
+        metavar="NAME",
+        help="recipes on ten classes, or tutorial or prototype (default: cgan dcgan prototype tutorial)",
+    )
+    race.add_argument(
+        "--minutes", type=_number(float, 0, "a number more than 0"), default=3.0, help="for each of them (default: 3)"
+    )
+    race.add_argument(
+        "--seeds", type=_number(int, 1, "a whole number from 1"), default=1, help="runs of each (default: 1)"
+    )
+    race.add_argument(
+        "--output", type=pathlib.Path, default=pathlib.Path("runs/race"), help="folder (default: runs/race)"
+    )
     return top
 
 
@@ -276,6 +294,17 @@ def command_analyze(arguments):
     print(f"\nWrote {arguments.output / 'report.html'} and its tables (.csv)")
 
 
+def command_race(arguments):
+    if arguments.output.exists() and not arguments.output.is_dir():
+        raise InputError(f"--output {arguments.output} is a file, expected a folder")
+    from fmgan_tf import data, race
+
+    for name in arguments.recipes:
+        race.contender(name)
+    race.race(arguments.recipes, data.load_fashion_mnist(), arguments.output, arguments.minutes, arguments.seeds)
+    print(f"Wrote race.csv, race.png, strip.png and race.json to {arguments.output}")
+
+
 def _check_source(source, expected):
     """Refuses a SOURCE that is nowhere, before TensorFlow is imported."""
     from fmgan_tf import pretrained
@@ -309,6 +338,7 @@ COMMANDS = {
     "generate": command_generate,
     "evaluate": command_evaluate,
     "analyze": command_analyze,
+    "race": command_race,
 }
 
 

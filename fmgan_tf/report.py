@@ -17,7 +17,10 @@ from fmgan_tf import InputError, analysis, data, evaluation, features, generatio
 # Paul Tol's "muted" colours, and grey: ten that colour-blind readers can tell apart. Names stand beside them all the same.
 COLORS = "#332288 #88CCEE #44AA99 #117733 #999933 #DDCC77 #CC6677 #882255 #AA4499 #7F7F7F".split()
 EMBEDDED = 2000  # images of either side in an embedding; t-SNE takes longer than linear in their number
-CLUSTERED = 5000  # images of either side that are searched for clusters
+CLUSTERED = (
+    10_000  # images of either side that are searched for clusters, in as many disjoint samples as CLUSTER_PARTS says
+)
+CLUSTER_PARTS = 5
 LARGE_EFFECT = 0.2  # smaller differences of attributes are not called a finding, however significant
 
 
@@ -110,6 +113,7 @@ def show_embedding(places, labels, is_real, title, images=None):
                     ha="center",
                     va="center",
                     fontsize=9,
+                    zorder=5,
                     bbox={
                         "boxstyle": "round,pad=0.15",
                         "facecolor": "white",
@@ -263,8 +267,13 @@ def show_classes_by_noise(generator, seed=0, columns=12):
 def cluster_table(sides, seed=0):
     """Clusters of real and of generated images, in pixels and in classifier features, beside the labels.
 
+    Args:
+        sides: Sides.
+        seed: int.
+
     Returns:
-        list of dicts: space, side, method, and what analysis.find_clusters gives but `assigned`.
+        list of dicts: space, side, method, samples (images that are searched at a time) and the means over five disjoint
+        samples of what analysis.find_clusters gives, with the standard error of ARI's mean as ari_error.
     """
     rows = []
     for space in ("pixels", "classifier features"):
@@ -272,11 +281,15 @@ def cluster_table(sides, seed=0):
             ("real", sides.real_images, sides.real_features, sides.real_labels),
             ("generated", sides.images, sides.features, sides.labels),
         ):
-            points = found[:CLUSTERED] if space != "pixels" else images[:CLUSTERED].reshape(-1, 784) / 255
+            points = found if space != "pixels" else images.reshape(len(images), -1) / 255
+            parts = np.array_split(np.arange(len(points))[:CLUSTERED], CLUSTER_PARTS)  # in random order already
             for method in analysis.CLUSTERINGS:
-                result = analysis.find_clusters(points, labels[:CLUSTERED], method, seed)
-                del result["assigned"]
-                rows.append({"space": space, "side": side, "method": method, **result})
+                results = [analysis.find_clusters(points[part], labels[part], method, seed) for part in parts]
+                row = {"space": space, "side": side, "method": method, "samples": len(parts[0])}
+                for key in ("clusters", "left_out", "ari", "nmi", "silhouette"):
+                    row[key] = float(np.mean([result[key] for result in results]))
+                row["ari_error"] = float(np.std([result["ari"] for result in results], ddof=1) / CLUSTER_PARTS**0.5)
+                rows.append(row)
     return rows
 
 
@@ -327,15 +340,19 @@ def findings(sides, clusters, rows, biases, memorised):
             f"(precision)."
         )
     for method in analysis.CLUSTERINGS:
-        pair = [
-            row["ari"] for row in clusters if row["space"] == "classifier features" and row["method"] == method
-        ]  # real, generated
-        if np.isfinite(pair).all():
-            relation = "closer to" if pair[1] > pair[0] else "further from"
-            said.append(
-                f"Clusters found by {method} in the features of generated images are {relation} the classes than those of real "
-                f"images: ARI {pair[1]:.2f} against {pair[0]:.2f}."
-            )
+        real, generated = (row for row in clusters if row["space"] == "classifier features" and row["method"] == method)
+        if not np.isfinite([real["ari_error"], generated["ari_error"]]).all():
+            continue
+        difference = generated["ari"] - real["ari"]
+        error = np.hypot(real["ari_error"], generated["ari_error"])
+        relation = "closer to" if difference > 0 else "further from"
+        if abs(difference) < 2 * error:
+            relation = "not significantly closer to or further from"
+        said.append(
+            f"Clusters found by {method} in the features of generated images are {relation} the classes than those of real "
+            f"images: ARI {generated['ari']:.2f} ± {generated['ari_error']:.2f} against {real['ari']:.2f} ± "
+            f"{real['ari_error']:.2f}."
+        )
     overall = [row for row in biases if row["label"] is None]
     for row in overall:
         if not row["significant"]:
@@ -455,7 +472,7 @@ def analyze(source, dataset, output, samples=10_000, seed=0):
     page.text(
         "Clusters that are found without labels, beside the classes. ARI and NMI are 1 where clusters are the classes (ARI is 0 "
         "where they have nothing to do with them); silhouette says how well the clusters are separated. HDBSCAN leaves points "
-        "in thin places out; its figures are of the others."
+        "in thin places out; its figures are of the others. Means over five disjoint samples; ari_error is the standard error."
     )
     page.table(clusters)
     page.section("Classes")

@@ -44,12 +44,13 @@ class RunError(InputError):
     """The run folder cannot be used as asked. The message says why and what to do."""
 
 
-def build_gan(recipe, seed=0):
+def build_gan(recipe, seed=0, builders=models):
     """Builds and compiles the networks of a recipe.
 
     Args:
         recipe: recipes.Recipe.
         seed: int, of the initial weights and the noise.
+        builders: the module that its builders are in.
 
     Returns:
         gan.GAN, or gan.ConditionalGAN for a conditional recipe, compiled.
@@ -59,8 +60,8 @@ def build_gan(recipe, seed=0):
     if recipe.conditional:
         kind, sizes = gan.ConditionalGAN, sizes | {"classes": recipe.classes}
     model = kind(
-        getattr(models, recipe.generator)(latent_dim=recipe.latent_dim, **sizes),
-        getattr(models, recipe.discriminator)(**sizes),
+        getattr(builders, recipe.generator)(latent_dim=recipe.latent_dim, **sizes),
+        getattr(builders, recipe.discriminator)(**sizes),
         ema_decay=recipe.ema_decay,
         seed=seed,
     )

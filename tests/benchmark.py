@@ -15,46 +15,8 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import keras
 import tensorflow as tf
-from keras import layers
 
-from fmgan_tf import data, gan, losses, recipes, training
-
-
-def tutorial_gan():
-    """The network of the well-known DCGAN tutorial, with its optimizers."""
-    generator = keras.Sequential(
-        [
-            keras.Input((100,)),
-            layers.Dense(7 * 7 * 256, use_bias=False),
-            layers.BatchNormalization(),
-            layers.LeakyReLU(negative_slope=0.3),
-            layers.Reshape((7, 7, 256)),
-            layers.Conv2DTranspose(128, 5, padding="same", use_bias=False),
-            layers.BatchNormalization(),
-            layers.LeakyReLU(negative_slope=0.3),
-            layers.Conv2DTranspose(64, 5, strides=2, padding="same", use_bias=False),
-            layers.BatchNormalization(),
-            layers.LeakyReLU(negative_slope=0.3),
-            layers.Conv2DTranspose(1, 5, strides=2, padding="same", use_bias=False, activation="tanh"),
-        ]
-    )
-    discriminator = keras.Sequential(
-        [
-            keras.Input((28, 28, 1)),
-            layers.Conv2D(64, 5, strides=2, padding="same"),
-            layers.LeakyReLU(negative_slope=0.3),
-            layers.Dropout(0.3),
-            layers.Conv2D(128, 5, strides=2, padding="same"),
-            layers.LeakyReLU(negative_slope=0.3),
-            layers.Dropout(0.3),
-            layers.Flatten(),
-            layers.Dense(1),
-        ]
-    )
-    model = gan.GAN(generator, discriminator, ema_decay=0.0)
-    model.update_average = lambda: None  # the tutorial has none
-    model.compile(keras.optimizers.Adam(1e-4), keras.optimizers.Adam(1e-4), losses.LOSSES["non_saturating"])
-    return model
+from fmgan_tf import data, gan, race, recipes, rivals
 
 
 class Turns(keras.callbacks.Callback):
@@ -93,9 +55,8 @@ def main():
     fashion = data.load_fashion_mnist()
     images = data.to_tanh_range(fashion.train_images)
     labels = fashion.train_labels
-    models = {"tutorial": (tutorial_gan(), 256)}
-    for name, recipe in recipes.RECIPES.items():
-        models[name] = (training.build_gan(recipe), recipe.batch_size)
+    contenders = {"tutorial": rivals.RIVALS["tutorial"], **recipes.RECIPES}
+    models = {name: (race.build(recipe, seed=0), recipe.batch_size) for name, recipe in contenders.items()}
 
     runs = {}  # name -> (images a round, a function that works through one round)
     for name, (model, batch_size) in models.items():

@@ -1,11 +1,12 @@
 import hashlib
+import json
 import subprocess
 import sys
 
 import keras
 import pytest
 
-from fmgan_tf import InputError, pretrained
+from fmgan_tf import InputError, evaluation, features, metrics, pretrained
 
 
 @pytest.fixture
@@ -28,6 +29,23 @@ def test_what_is_shipped(name):
     assert path.stat().st_size <= 2_000_000
     model = keras.models.load_model(path)
     assert getattr(model, "optimizer", None) is None
+
+
+@pytest.mark.parametrize("recipe", pretrained.shipped())
+def test_shipped_generators_are_as_good_as_their_records_say(recipe, fashion_mnist):
+    """The figures were measured before the weights were rounded."""
+    folder = pretrained.ASSETS / recipe
+    figures = json.loads((folder / "evaluation.json").read_text())["figures"]
+    run = json.loads((folder / "run.json").read_text())
+    assert run["status"] == "complete" and run["recipe"]["name"] == recipe and run["versions"] and run["seconds"] > 0
+    images, labels = evaluation.images_of(recipe, 10_000, seed=0)
+    real = evaluation.real_images(recipe, fashion_mnist, labels)
+    generated, recognised = features.classifier_features(images)
+    distance = metrics.frechet_distance(features.classifier_features(real.test_images)[0], generated)
+    assert distance == pytest.approx(figures["fid_fmnist"]["value"], abs=4 * figures["fid_fmnist"]["standard_error"])
+    if labels is not None:
+        agreement, _ = metrics.label_agreement(labels, recognised)
+        assert agreement == pytest.approx(figures["label_agreement"]["value"], abs=0.01)
 
 
 def test_everything_that_can_be_loaded_is_verified():

@@ -1,0 +1,258 @@
+"""Trains contenders for equal time and sees who makes the better images: python -m fmgan_tf race.
+
+Only train steps count as time; measuring and drawing stop the clock. The output folder holds
+    race.csv    a row for every measurement: contender, seed, seconds, steps, images, epochs, fid_fmnist
+    race.png    FID-FMNIST against seconds and against epochs: mean over the seeds, and their range
+    strip.png   the same noise at equal times, of every contender's first seed
+    race.json   contenders with every hyper-parameter, minutes, seeds, versions, data source
+A race that was stopped goes on when it is started again into the same folder; finished runs are not run again.
+"""
+
+import csv
+import dataclasses
+import io
+import json
+import pathlib
+import sys
+import time
+
+import keras
+import matplotlib.pyplot as plt
+import numpy as np
+
+from fmgan_tf import InputError, data, features, generation, metrics, models, plots, recipes, rivals, training
+
+SAMPLES = 10_000  # images of each measurement, against all test images
+FIRST = 5.0  # seconds before the first measurement; every later one comes after 1.5 times as long
+STYLES = ("-", "--", "-.", ":")
+COLORS = (plots.BLUE, plots.ORANGE, plots.GREEN, plots.GREY, "black", "#CC79A7")
+
+
+def contender(name):
+    """The recipe of a contender: one of recipes.RECIPES on ten classes, or of rivals.RIVALS.
+
+    Raises:
+        InputError: there is none, or it knows fewer than ten classes; the message lists those that can race.
+    """
+    known = rivals.RIVALS | {name: recipe for name, recipe in recipes.RECIPES.items() if recipe.classes == 10}
+    if name not in known:
+        raise InputError(
+            f"No contender {name!r}; there are {', '.join(known)}. Did you mean {recipes.nearest(name, known)!r}?"
+        )
+    return known[name]
+
+
+def build(recipe, seed):
+    """Builds and compiles a contender, see training.build_gan. Without an average it does not pay for one."""
+    model = training.build_gan(recipe, seed, rivals if recipe.name in rivals.RIVALS else models)
+    if not recipe.ema_decay:
+        model.averaged_generator, model.update_average = model.generator, lambda: None
+    return model
+
+
+def moments(seconds):
+    """When to measure: after 5 seconds, then after 1.5 times as long each time, and at the end.
+
+    Args:
+        seconds: float, length of the race.
+
+    Returns:
+        list of float, rising.
+    """
+    times = []
+    while (after := FIRST * 1.5 ** len(times)) < 0.9 * seconds:
+        times.append(after)
+    return [*times, seconds]
+
+
+class _Clock(keras.callbacks.Callback):
+    """Measures at the given moments, and stops at the last."""
+
+    def __init__(self, moments, measure):
+        super().__init__()
+        self.moments, self.measure, self.steps, self.spent = list(moments), measure, 0, 0.0
+
+    def on_train_begin(self, logs=None):
+        self.start = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        float(logs["generator_loss"])  # waits until the step is really over
+        self.steps += 1
+        seconds = self.spent + time.perf_counter() - self.start
+        if seconds >= self.moments[0]:
+            while self.moments and seconds >= self.moments[0]:
+                self.moments.pop(0)
+            self.measure(self.model, seconds, self.steps)
+            self.spent, self.start = seconds, time.perf_counter()
+            self.model.stop_training = not self.moments
+
+
+def run(recipe, seed, dataset, seconds, real, samples=SAMPLES):
+    """Trains one contender for so many seconds.
+
+    Args:
+        recipe: recipes.Recipe.
+        seed: int.
+        dataset: data.FashionMNIST.
+        seconds: float, of train steps.
+        real: metrics.Moments of the features of the test images.
+        samples: int, images of each measurement.
+
+    Returns:
+        (rows, pictures): list of dicts, see race.csv, and list of uint8 (10, 28, 28, 1), the same noise at each moment.
+    """
+    images = data.to_tanh_range(dataset.train_images)
+    model = build(recipe, seed)
+    stream = data.batches(images, recipe.batch_size, seed, labels=dataset.train_labels if recipe.conditional else None)
+    model.fit(stream, steps_per_epoch=1, shuffle=False, verbose=0)  # compiles; this step is not counted
+    generator = generation.Generator(
+        model.averaged_generator, recipe.latent_dim, 0, "number" if recipe.conditional else None, 10
+    )
+    asked = np.arange(samples) % 10
+    noise = training.sample_noise(seed + 1000, samples, recipe.latent_dim)
+    rows, pictures = [], []
+
+    def measure(model, seconds, steps):
+        made = generation.sample_images(generator, noise, asked)
+        found, _ = features.classifier_features(made)
+        count = steps * recipe.batch_size
+        row = {"contender": recipe.name, "seed": seed, "seconds": round(seconds, 2), "steps": steps, "images": count}
+        row["epochs"] = round(count / len(images), 3)
+        row["fid_fmnist"] = round(metrics.frechet_distance(real, found), 4)
+        rows.append(row)
+        pictures.append(made[:10])
+        print(
+            f"{recipe.name:<11} seed {seed}  {seconds:6.0f} s  {row['epochs']:6.2f} epochs  FID-FMNIST {row['fid_fmnist']:8.3f}",
+            flush=True,
+        )
+
+    clock = _Clock(moments(seconds), measure)
+    model.fit(stream, steps_per_epoch=sys.maxsize, shuffle=False, verbose=0, callbacks=[clock])
+    return rows, pictures
+
+
+def race(names, dataset, output, minutes=3.0, seeds=1, samples=SAMPLES):
+    """Lets contenders race, one after another, seed by seed.
+
+    Args:
+        names: list of str, see contender.
+        dataset: data.FashionMNIST.
+        output: path of a folder, made if need be.
+        minutes: float, for every run.
+        seeds: int, runs of every contender, with seeds 0, 1, …
+        samples: int, images of each measurement.
+
+    Returns:
+        list of dicts, the rows of race.csv.
+
+    Raises:
+        InputError: an unknown contender, or the folder holds another race.
+    """
+    output = pathlib.Path(output)
+    contenders = [contender(name) for name in dict.fromkeys(names)]
+    record = {
+        "contenders": [dataclasses.asdict(recipe) for recipe in contenders],
+        "minutes": minutes,
+        "seeds": seeds,
+        "samples": samples,
+        "data": dataset.source,
+        "versions": training.versions(),
+    }
+    output.mkdir(parents=True, exist_ok=True)
+    path = output / "race.json"
+    if path.exists() and json.loads(path.read_text()) != record:
+        raise InputError(
+            f"{output} holds another race: another length, other contenders or versions. Choose another folder."
+        )
+    plots.write_whole(path, json.dumps(record, indent=2))
+    rows, strips = _resume(output)
+    real = metrics.Moments.of(features.classifier_features(dataset.test_images, label="features of test images")[0])
+    for seed in range(seeds):
+        for recipe in contenders:
+            if any(row["contender"] == recipe.name and int(row["seed"]) == seed for row in rows):
+                continue
+            made, pictures = run(recipe, seed, dataset, 60 * minutes, real, samples)
+            rows += made
+            if seed == 0:
+                strips[recipe.name] = np.stack(pictures)
+            _keep(output, rows, strips)
+    return rows
+
+
+def _resume(output):
+    """(rows, strips) of the runs that are finished."""
+    if not (output / "race.csv").exists():
+        return [], {}
+    with open(output / "race.csv", newline="") as file:
+        rows = [
+            {key: value if key == "contender" else float(value) for key, value in row.items()}
+            for row in csv.DictReader(file)
+        ]
+    with np.load(output / "strips.npz", allow_pickle=False) as kept:
+        return rows, dict(kept)
+
+
+def _keep(output, rows, strips):
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0])
+    writer.writeheader()
+    writer.writerows(rows)
+    kept = io.BytesIO()
+    np.savez_compressed(kept, **strips)
+    plots.write_whole(output / "strips.npz", kept.getvalue())
+    plots.write_whole(output / "race.csv", text.getvalue())
+    plots.save_figure(output / "race.png", show(rows))
+    plots.save_figure(output / "strip.png", show_strip(rows, strips))
+
+
+def show(rows):
+    """FID-FMNIST of all contenders against seconds and against epochs, on logarithmic axes.
+
+    Args:
+        rows: list of dicts, see race.csv.
+
+    Returns:
+        matplotlib Figure.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True)
+    for number, name in enumerate(dict.fromkeys(row["contender"] for row in rows)):
+        runs = {}
+        for row in rows:
+            if row["contender"] == name:
+                runs.setdefault(row["seed"], []).append(row)
+        points = min(map(len, runs.values()))
+        for axis, key in zip(axes, ("seconds", "epochs"), strict=True):
+            places = np.mean([[row[key] for row in one[:points]] for one in runs.values()], axis=0)
+            values = np.array([[row["fid_fmnist"] for row in one[:points]] for one in runs.values()])
+            color = COLORS[number % len(COLORS)]
+            axis.plot(places, values.mean(0), STYLES[number % 4], color=color, marker=".", label=name)
+            axis.fill_between(places, values.min(0), values.max(0), color=color, alpha=0.2)
+    axes[0].set(xscale="log", yscale="log", xlabel="seconds of training", ylabel="FID-FMNIST")
+    axes[1].set(xscale="log", xlabel="epochs")
+    axes[0].legend(frameon=False)
+    for axis in axes:
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    return figure
+
+
+def show_strip(rows, strips, moments=5):
+    """Rows of ten images at equal times, contender by contender.
+
+    Args:
+        rows: list of dicts, see race.csv.
+        strips: dict from contender to uint8 (measurements, 10, 28, 28, 1), of its seed 0.
+        moments: int, how many times are shown at most.
+
+    Returns:
+        matplotlib Figure.
+    """
+    sheet, names = [], []
+    for name, pictures in strips.items():
+        times = [row["seconds"] for row in rows if row["contender"] == name and row["seed"] == 0]
+        for index in np.unique(np.linspace(0, len(pictures) - 1, moments).round().astype(int)):
+            sheet.append(pictures[index])
+            names.append(f"{name}, {times[index]:.0f} s")
+    figure = plots.show_images(np.concatenate(sheet), columns=10, row_labels=names)
+    return figure

@@ -1,0 +1,120 @@
+"""What the course's recipes race against: the network of a well-known tutorial, and the prototype that cgan grew from."""
+
+import keras
+from keras import layers
+
+from fmgan_tf import recipes
+from fmgan_tf.models import _embed
+
+
+def build_tutorial_generator(latent_dim=100, image_size=28):
+    """The generator of the well-known DCGAN tutorial, 2,330,944 parameters.
+
+    Args:
+        latent_dim: int.
+        image_size: 28.
+
+    Returns:
+        keras.Model, float32 (batch, latent_dim) -> float32 (batch, 28, 28, 1) in [-1, 1].
+
+    Source: https://www.tensorflow.org/tutorials/generative/dcgan, its layers in our own words.
+    """
+    noise = keras.Input((latent_dim,), name="noise")
+    x = layers.Dense(7 * 7 * 256, use_bias=False)(noise)
+    x = layers.LeakyReLU(negative_slope=0.3)(layers.BatchNormalization()(x))
+    x = layers.Reshape((7, 7, 256))(x)
+    for filters, strides in ((128, 1), (64, 2)):
+        x = layers.Conv2DTranspose(filters, 5, strides=strides, padding="same", use_bias=False)(x)
+        x = layers.LeakyReLU(negative_slope=0.3)(layers.BatchNormalization()(x))
+    image = layers.Conv2DTranspose(1, 5, strides=2, padding="same", use_bias=False, activation="tanh", name="image")(x)
+    return keras.Model(noise, image, name="tutorial_generator")
+
+
+def build_tutorial_discriminator(image_size=28):
+    """The discriminator of the same tutorial, 212,865 parameters.
+
+    Args:
+        image_size: 28.
+
+    Returns:
+        keras.Model, float32 (batch, 28, 28, 1) -> float32 logits (batch, 1).
+    """
+    image = x = keras.Input((28, 28, 1), name="image")
+    for filters in (64, 128):
+        x = layers.Conv2D(filters, 5, strides=2, padding="same")(x)
+        x = layers.Dropout(0.3)(layers.LeakyReLU(negative_slope=0.3)(x))
+    return keras.Model(image, layers.Dense(1, name="logit")(layers.Flatten()(x)), name="tutorial_discriminator")
+
+
+def build_prototype_generator(latent_dim=64, image_size=28, classes=10):
+    """The generator of the first small conditional network that was fast on two cores: cgan's with ReLU, and with label
+    vectors as quiet as Keras makes them. 342,929 parameters.
+
+    Args:
+        latent_dim: int.
+        image_size: 28.
+        classes: int.
+
+    Returns:
+        keras.Model, [float32 (batch, latent_dim), int32 (batch,)] -> float32 (batch, 28, 28, 1) in [-1, 1].
+    """
+    noise = keras.Input((latent_dim,), name="noise")
+    label = keras.Input((), dtype="int32", name="label")
+    x = layers.Concatenate()([noise, _embed(label, classes, 32, 0.03)])
+    x = layers.Reshape((7, 7, 64))(layers.Dense(7 * 7 * 64, use_bias=False)(x))
+    x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
+    for filters in (32, 16):
+        x = layers.Conv2DTranspose(filters, 4, strides=2, padding="same", use_bias=False)(x)
+        x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
+    image = layers.Conv2D(1, 3, padding="same", activation="tanh", name="image")(x)
+    return keras.Model([noise, label], image, name="prototype_generator")
+
+
+def build_prototype_discriminator(image_size=28, classes=10):
+    """The discriminator of the same prototype: strided convolutions, a dense layer, projection. 370,913 parameters.
+
+    Args:
+        image_size: 28.
+        classes: int.
+
+    Returns:
+        keras.Model, [float32 (batch, 28, 28, 1), int32 (batch,)] -> float32 logits (batch, 1).
+    """
+    image = x = keras.Input((28, 28, 1), name="image")
+    label = keras.Input((), dtype="int32", name="label")
+    for filters, size in ((32, 4), (64, 4), (128, 3)):
+        x = layers.LeakyReLU(negative_slope=0.2)(layers.Conv2D(filters, size, strides=2, padding="same")(x))
+    x = layers.LeakyReLU(negative_slope=0.2)(layers.Dense(128)(layers.Flatten()(x)))
+    agreement = layers.Dot(axes=1)([_embed(label, classes, 128, 0.03), x])
+    logit = layers.Add(name="logit")([layers.Dense(1)(x), agreement])
+    return keras.Model([image, label], logit, name="prototype_discriminator")
+
+
+RIVALS = {
+    recipe.name: recipe
+    for recipe in (
+        recipes.Recipe(
+            name="tutorial",
+            summary="the network of the well-known DCGAN tutorial with its own optimizers",
+            generator="build_tutorial_generator",
+            discriminator="build_tutorial_discriminator",
+            batch_size=256,
+            generator_learning_rate=1e-4,
+            discriminator_learning_rate=1e-4,
+            beta_1=0.9,
+            beta_2=0.999,
+            ema_decay=0.0,
+        ),
+        recipes.Recipe(
+            name="prototype",
+            summary="the small conditional network that cgan grew from",
+            generator="build_prototype_generator",
+            discriminator="build_prototype_discriminator",
+            conditional=True,
+            loss="hinge",
+            latent_dim=64,
+            generator_learning_rate=4e-4,
+            discriminator_learning_rate=4e-4,
+        ),
+    )
+}

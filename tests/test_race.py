@@ -1,0 +1,100 @@
+import csv
+import json
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fmgan_tf import InputError, data, features, metrics, race, recipes, rivals
+from fmgan_tf.__main__ import main
+
+
+@pytest.mark.parametrize("name", rivals.RIVALS)
+def test_rivals_are_built_as_their_docstrings_say(name):
+    recipe = rivals.RIVALS[name]
+    model = race.build(recipe, 0)
+    for network, builder in ((model.generator, recipe.generator), (model.discriminator, recipe.discriminator)):
+        assert f"{network.count_params():,} parameters" in " ".join(getattr(rivals, builder).__doc__.split())
+    images = model.generate([np.zeros((2, 64)), np.array([1, 2])] if recipe.conditional else np.zeros((2, 100)))
+    assert images.shape == (2, 28, 28, 1)
+
+
+def test_a_contender_without_an_average_does_not_pay_for_one():
+    model = race.build(rivals.RIVALS["tutorial"], 0)
+    assert model.averaged_generator is model.generator
+    before = [weight.numpy() for weight in model.generator.trainable_weights]
+    tf.function(model.train_step)(tf.zeros((8, 28, 28, 1)))
+    assert any((old != new.numpy()).any() for old, new in zip(before, model.generator.trainable_weights, strict=True))
+
+
+def test_moments():
+    assert race.moments(3) == [3]
+    times = race.moments(180)
+    assert times[0] == 5 and times[-1] == 180 and all(low < high for low, high in zip(times, times[1:], strict=False))
+    assert times[1] == pytest.approx(7.5)
+
+
+@pytest.fixture
+def small(blobs, monkeypatch):
+    """A race of moments: the blobs, 150 images a measurement, the first after a hundredth of a second."""
+    monkeypatch.setattr(race, "FIRST", 0.01)
+    monkeypatch.setattr(data, "load_fashion_mnist", lambda: blobs)
+    monkeypatch.setattr(race, "SAMPLES", 150)
+    recipe = recipes.override(recipes.get("cgan"), {"batch_size": 8})
+    other = recipes.override(recipes.get("dcgan"), {"batch_size": 8})
+    monkeypatch.setattr(recipes, "RECIPES", {"cgan": recipe, "dcgan": other})
+    return blobs._replace(test_images=blobs.train_images)
+
+
+def rows_of(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_race(small, tmp_path, capsys, monkeypatch):
+    rows = race.race(["cgan", "dcgan"], small, tmp_path / "race", minutes=0.02, seeds=2, samples=150)
+    runs = [(row["contender"], row["seed"]) for row in rows]
+    assert list(dict.fromkeys(runs)) == [("cgan", 0), ("dcgan", 0), ("cgan", 1), ("dcgan", 1)]
+    for run in set(runs):
+        mine = [row for row, whose in zip(rows, runs, strict=True) if whose == run]
+        assert [row["seconds"] for row in mine] == sorted(row["seconds"] for row in mine)
+        assert mine[-1]["seconds"] >= 1.2 and mine[-1]["steps"] * 8 == mine[-1]["images"] == mine[-1]["epochs"] * 200
+        assert all(row["fid_fmnist"] > 0 for row in mine)
+    kept = rows_of(tmp_path / "race" / "race.csv")
+    assert len(kept) == len(rows) and list(kept[0]) == list(rows[0])
+    record = json.loads((tmp_path / "race" / "race.json").read_text())
+    assert [recipe["name"] for recipe in record["contenders"]] == ["cgan", "dcgan"] and record["versions"]
+    for name in ("race.png", "strip.png"):
+        assert imageio.imread(tmp_path / "race" / name).shape[0] > 100
+    # Started again it has nothing left to do; with one run lost it repeats that one.
+    monkeypatch.setattr(race, "run", None)
+    assert len(race.race(["cgan", "dcgan"], small, tmp_path / "race", minutes=0.02, seeds=2, samples=150)) == len(rows)
+    with pytest.raises(InputError, match="holds another race"):
+        race.race(["cgan"], small, tmp_path / "race", minutes=0.02, seeds=2, samples=150)
+
+
+def test_measuring_stops_the_clock(small, monkeypatch):
+    """However long a measurement takes, the contender gets no more and no fewer seconds of training."""
+    real = metrics.Moments.of(features.classifier_features(small.test_images)[0])
+    distance = metrics.frechet_distance
+
+    def slow(*arguments):
+        import time
+
+        time.sleep(1.0)
+        return distance(*arguments)
+
+    monkeypatch.setattr(metrics, "frechet_distance", slow)
+    rows, pictures = race.run(recipes.RECIPES["cgan"], 0, small, 0.5, real, samples=150)
+    assert len(rows) == len(pictures) > 3 and 0.5 <= rows[-1]["seconds"] < 0.9
+    assert pictures[0].shape == (10, 28, 28, 1)
+
+
+def test_unknown_contenders(capsys):
+    with pytest.raises(InputError, match="Did you mean 'tutorial'"):
+        race.contender("tutoral")
+    with pytest.raises(InputError, match="there are tutorial, prototype, dcgan, deconv-gan, cgan"):
+        race.contender("dense-cgan")
+    assert main(["race", "--recipes", "cgn"]) == 2
+    assert "Did you mean 'cgan'" in capsys.readouterr().err
