@@ -74,6 +74,11 @@ def parser():
         "--resume", action="store_true", help="go on with the run in --output (default: the newest in runs/)"
     )
     train.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="equal bits from equal seeds, with --epochs on one machine; somewhat slower",
+    )
+    train.add_argument(
         "--set",
         type=_setting,
         action="append",
@@ -179,7 +184,11 @@ def command_data(arguments):
 def command_train(arguments):
     output = arguments.output
     if arguments.resume:
-        given = [name for name in ("recipe", "seed", "set") if getattr(arguments, name) not in (None, [])]
+        given = [
+            name
+            for name in ("recipe", "seed", "set", "deterministic")
+            if getattr(arguments, name) not in (None, [], False)
+        ]
         if given:
             raise InputError(f"--resume goes on with what the run folder says; leave out {', '.join(given)}")
         output = output or _newest_run()
@@ -207,6 +216,8 @@ def command_train(arguments):
     from fmgan_tf import classifier, data, training
 
     epochs, minutes = arguments.epochs, arguments.minutes
+    if recipe is recipes.CLASSIFIER and arguments.deterministic:
+        raise InputError("--deterministic is for GANs; the classifier is trained once and shipped")
     if recipe is recipes.CLASSIFIER:
         print(f"Training {recipe.name} into {output}. Ctrl-C gives up; nothing is saved before the end.", flush=True)
         record = classifier.train(recipe, data.load_fashion_mnist(), output, arguments.seed or 0, epochs, minutes)
@@ -229,6 +240,7 @@ def command_train(arguments):
         minutes=minutes,
         overrides=settings,
         resume=arguments.resume,
+        deterministic=arguments.deterministic,
     )
     if sys.stdout.isatty():
         print()

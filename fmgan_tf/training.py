@@ -12,11 +12,13 @@ A run folder holds
     samples.gif            all of them as an animation
     losses.png             the training curves
     run.json               recipe, overrides, seed, versions, data source, images/s, seconds
+    .lock                  held by the process that trains into the folder
 """
 
 import contextlib
 import csv
 import dataclasses
+import fcntl
 import importlib.metadata
 import json
 import math
@@ -73,7 +75,18 @@ def build_gan(recipe, seed=0, builders=models):
     return model
 
 
-def train(recipe, dataset, output, seed=0, epochs=None, minutes=None, overrides=None, resume=False, verbose=True):
+def train(
+    recipe,
+    dataset,
+    output,
+    seed=0,
+    epochs=None,
+    minutes=None,
+    overrides=None,
+    resume=False,
+    verbose=True,
+    deterministic=False,
+):
     """Trains a recipe on Fashion-MNIST's training images.
 
     Args:
@@ -86,12 +99,16 @@ def train(recipe, dataset, output, seed=0, epochs=None, minutes=None, overrides=
         overrides: dict of the settings that were changed, for the record.
         resume: go on with the run in the folder.
         verbose: print progress.
+        deterministic: make TensorFlow add up in the same order every time, from here on in this process: the same seed,
+            epochs, machine, thread count and versions then give equal bits, and so does a run that was interrupted.
+            Somewhat slower; ignored with resume.
 
     Returns:
         dict, the content of run.json.
 
     Raises:
-        RunError: the folder holds a run and resume is False, or holds none and resume is True.
+        RunError: the folder holds a run and resume is False, or holds none and resume is True; or another process trains
+            into it.
         Diverged: a loss became NaN; the last good state is kept.
     """
     output = pathlib.Path(output)
@@ -100,6 +117,7 @@ def train(recipe, dataset, output, seed=0, epochs=None, minutes=None, overrides=
         record = read_record(output)
         recipe = recipes.Recipe(**record["recipe"])
         seed = record["seed"]
+        deterministic = record.get("deterministic", False)
         if epochs is None and minutes is None:
             epochs, minutes = record["epochs"], record["minutes"]
     else:
@@ -108,9 +126,31 @@ def train(recipe, dataset, output, seed=0, epochs=None, minutes=None, overrides=
                 f"{output} holds a run already. Go on with it (--resume), or choose another folder (--output)."
             )
         record = {"recipe": dataclasses.asdict(recipe), "overrides": overrides or {}, "seed": seed}
+        record["deterministic"] = deterministic
     if epochs is None and minutes is None:
         minutes = recipe.minutes
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+    output.mkdir(parents=True, exist_ok=True)
+    with _alone_in(output):
+        return _train(recipe, dataset, output, seed, epochs, minutes, record, resume, verbose)
 
+
+@contextlib.contextmanager
+def _alone_in(folder):
+    """Refuses the folder while another process trains into it. A lock does not outlive its process, however that ends."""
+    with open(folder / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RunError(
+                f"Another training is writing to {folder}. Wait for it, or choose another --output."
+            ) from None
+        yield
+
+
+def _train(recipe, dataset, output, seed, epochs, minutes, record, resume, verbose):
+    record_path = output / "run.json"
     # The test images are kept for the final figure: whoever picks an epoch or a recipe by val_fid has not seen them. With
     # all ten classes the validation images are trained on too: a generator which memorises looks good here; `evaluate` tells.
     dataset, *validation = data.parts(dataset, recipe.classes)
@@ -425,6 +465,9 @@ class _Run(keras.callbacks.Callback):
     def restore(self, model):
         """Brings model and records back to the newest checkpoint."""
         path = self.output / "checkpoint.weights.h5"
+        steps = self.output / "steps.csv"
+        if not path.exists() and not (steps.exists() and steps.read_text().count("\n") > 1):
+            return  # killed before its first checkpoint, at step 0: nothing is lost, the weights depend on the seed alone
         try:
             model.load_weights(path)
             steps = read_csv(self.output / "steps.csv")

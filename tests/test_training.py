@@ -42,6 +42,7 @@ def test_the_folder_is_complete(run):
         "samples.png",
         "samples.gif",
         "losses.png",
+        ".lock",
         "run.json",
     }
     record = json.loads((run / "run.json").read_text())
@@ -156,6 +157,27 @@ def test_records_that_outran_the_checkpoint_are_cut(blobs, tmp_path):
     run_small(blobs, output, epochs=3, resume=True)
     np.testing.assert_array_equal(training.read_csv(output / "steps.csv")["step"], range(1, 10))
     np.testing.assert_array_equal(training.read_csv(output / "history.csv")["epoch"], [1, 2, 3])
+
+
+def test_two_trainings_into_one_folder_are_refused(blobs, tmp_path):
+    run_small(blobs, tmp_path / "run", epochs=1)
+    with training._alone_in(tmp_path / "run"):
+        with pytest.raises(training.RunError, match="Another training is writing to .*run. Wait"):
+            run_small(blobs, tmp_path / "run", epochs=2, resume=True)
+    assert run_small(blobs, tmp_path / "run", epochs=2, resume=True)["steps"] == 6
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_anew(blobs, tmp_path):
+    run_small(blobs, tmp_path / "run", epochs=2)
+    whole = (tmp_path / "run" / "history.csv").read_text()
+    for name in ("checkpoint.weights.h5", "steps.csv", "history.csv"):
+        (tmp_path / "run" / name).unlink()
+    assert run_small(blobs, tmp_path / "run", epochs=None, resume=True)["steps"] == 6
+    assert len((tmp_path / "run" / "history.csv").read_text().splitlines()) == len(whole.splitlines()) == 3
+    # Later than that its loss is no trifle
+    (tmp_path / "run" / "checkpoint.weights.h5").unlink()
+    with pytest.raises(training.RunError, match="cannot be resumed"):
+        run_small(blobs, tmp_path / "run", resume=True)
 
 
 def test_damaged_runs_are_refused(blobs, tmp_path):

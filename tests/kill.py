@@ -1,0 +1,100 @@
+"""Kills a training again and again, and compares what comes out with one that was left alone: python tests/kill.py [--kills 20]
+
+A run gets SIGKILL at random moments, is resumed after each, and must end in the same weights, optimizers and average, bit for
+bit, with records without gaps or doubles. When a run is through before enough kills were dealt, another one begins.
+"""
+
+import argparse
+import csv
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+import h5py
+import numpy as np
+
+TRAIN = ["cgan", "--epochs", "3", "--seed", "5", "--deterministic", "--set", "steps_per_epoch=60"]
+
+
+def start(*arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "fmgan_tf", "train", *map(str, arguments)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+
+
+def finish(process):
+    _, errors = process.communicate(timeout=1200)
+    if process.returncode:
+        raise SystemExit(f"training failed with exit code {process.returncode}:\n{errors}")
+
+
+def arrays(path):
+    """Every array of an HDF5 file by its name."""
+    found = {}
+    with h5py.File(path) as file:
+        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+    return found
+
+
+def compare(left_alone, killed):
+    """Raises AssertionError unless both folders hold the same run."""
+    first, second = (arrays(folder / "checkpoint.weights.h5") for folder in (left_alone, killed))
+    assert first.keys() == second.keys() and len(first) > 50
+    for name, values in first.items():
+        np.testing.assert_array_equal(values, second[name], err_msg=name)
+    assert (left_alone / "history.csv").read_text() == (killed / "history.csv").read_text()
+    steps = []
+    for folder in (left_alone, killed):
+        with open(folder / "steps.csv", newline="") as file:
+            steps.append([{key: row[key] for key in row if key != "seconds"} for row in csv.DictReader(file)])
+    assert steps[0] == steps[1] and [int(row["step"]) for row in steps[0]] == list(range(1, len(steps[0]) + 1))
+    names = [sorted(path.relative_to(folder) for path in folder.rglob("*.png")) for folder in (left_alone, killed)]
+    assert names[0] == names[1]
+    assert not list(killed.rglob("*.part")) and not list(killed.glob("part.*"))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    arguments = parser.parse_args()
+    moments = random.Random(arguments.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        begun = time.perf_counter()
+        finish(start(*TRAIN, "--output", folder / "alone"))
+        seconds = time.perf_counter() - begun
+        print(f"left alone: {seconds:.0f} s", flush=True)
+        kills = runs = 0
+        while kills < arguments.kills:
+            runs += 1
+            output, resumed = folder / f"killed-{runs}", 0
+            while True:
+                again = (output / "run.json").exists()
+                process = start("--resume", "--output", output) if again else start(*TRAIN, "--output", output)
+                if kills < arguments.kills:
+                    try:
+                        process.wait(timeout=moments.uniform(0.1, 1.2) * seconds)
+                    except subprocess.TimeoutExpired:
+                        os.kill(process.pid, signal.SIGKILL)
+                        process.communicate()
+                        kills += 1
+                        resumed += again
+                        continue
+                finish(process)
+                break
+            compare(folder / "alone", output)
+            print(f"run {runs}: equal, {kills} kills so far", flush=True)
+
+
+if __name__ == "__main__":
+    main()
