@@ -22,7 +22,7 @@ class _Parser(argparse.ArgumentParser):
                 f"no {'command' if 'command' in message else 'choice'} {found[1]!r}; there are {', '.join(choices)}. "
                 f"Did you mean {recipes.nearest(found[1], choices)!r}?"
             )
-        print(f"{self.prog}: {message}", file=sys.stderr)
+        print(f"{self.prog}: {' '.join(message.split())}", file=sys.stderr)
         raise SystemExit(2)
 
 

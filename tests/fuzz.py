@@ -1,0 +1,177 @@
+"""Feeds damaged files and nonsense to everything that reads them: python tests/fuzz.py [--inputs 10000] [--seed 0]
+
+Damaged .npz files, run records, classifier and generator files, and random command lines. Each must work or end in one
+clear error (InputError, or exit code 2 with one line); anything else is printed with its input and ends this script with 1.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import pathlib
+import random
+import sys
+import tempfile
+import traceback
+import warnings
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+
+from fmgan_tf import InputError, __main__, data, evaluation, generation, recipes, training
+
+SHARES = {"command line": 0.6, "npz": 0.24, "run.json": 0.1, "steps.csv": 0.04, "keras": 0.02}
+WORDS = [
+    *(
+        "list data train generate evaluate analyze race --epochs --minutes --seed --output --resume --set --deterministic".split()
+    ),
+    *(
+        "--count --label --samples --extractor --inception-weights --json --recipes --seeds --help -h -- -1 0 1 10 2e-4".split()
+    ),
+    *(
+        "cgan dcgan dense-cgan deconv-gan classifier tutorial inception 9 Bag nan inf 1e400 -0 learning_rate=2e-4".split()
+    ),
+    *(
+        "batch_size=0 batch_size=x image_size=29 =1 a=b loss=hinge epochs=-1 a.png a.npz a.gif a.txt . .. /dev/null ''".split()
+    ),
+    *("Ankle boot", "", " ", "\n", "ä", "\x00", "x" * 5000, "--set=", "--output=", "--seed=--seed", "1" * 400),
+]
+
+
+def damage(content, moments):
+    """The bytes with one to four accidents."""
+    content = bytearray(content)
+    for _ in range(moments.randint(1, 4)):
+        if not content:
+            break
+        place, kind = moments.randrange(len(content)), moments.randrange(5)
+        if kind == 0:
+            content[place] ^= 1 << moments.randrange(8)
+        elif kind == 1:
+            del content[place:]
+        elif kind == 2:
+            content[place:place] = moments.randbytes(moments.randint(1, 40))
+        elif kind == 3:
+            del content[place : place + moments.randint(1, 200)]
+        else:
+            content[place : place + 8] = moments.randbytes(8)
+    return bytes(content)
+
+
+def an_npz(moments):
+    """An .npz as a user might have made it."""
+    random_arrays = np.random.default_rng(moments.randrange(2**32))
+    count = moments.randint(0, 4)
+    shape = moments.choice(
+        [(count, 28, 28, 1), (count, 28, 28), (count, 784), (28, 28), (count, 0, 0, 1), (count, 1, 1, 1), ()]
+    )
+    kind = moments.choice(["uint8", "float32", "int64", "bool", "complex64", "U3", "O"])
+    images = (255 * random_arrays.random(shape)).astype(kind)
+    arrays = {moments.choice(["images", "images", "images", "x", "labels"]): images}
+    if moments.random() < 0.5:
+        labels = random_arrays.integers(-2, 12, moments.choice([count, count, count + 1]))
+        arrays["labels"] = labels.astype(moments.choice(["int64", "uint8", "float64", "U2"]))
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue() if moments.random() < 0.5 else damage(file.getvalue(), moments)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--inputs", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    moments = random.Random(arguments.seed)
+    warnings.simplefilter("ignore")
+    folder = pathlib.Path(tempfile.mkdtemp())
+    os.chdir(folder)  # whatever a command writes, it writes here
+
+    def nothing(*given, **named):
+        raise InputError("the fuzzer has no dataset")
+
+    data.load_fashion_mnist = nothing
+    noise, label = keras.Input((8,)), keras.Input((), dtype="int32")
+    both = keras.layers.Concatenate()([noise, keras.layers.Embedding(10, 4)(label)])
+    pixels = keras.layers.Dense(784, activation="tanh")(both)
+    keras.Model([noise, label], keras.layers.Reshape((28, 28, 1))(pixels)).save(folder / "whole.keras")
+    generator = (folder / "whole.keras").read_bytes()
+    recipe = {field: getattr(recipes.get("cgan"), field) for field in recipes.Recipe.__dataclass_fields__}
+    record = json.dumps(
+        {"recipe": recipe, "seed": 1, "status": "complete", "epochs": 1, "minutes": None}, indent=2
+    ).encode()
+    table = b"step,seconds,discriminator_loss\n1,0.5,1.2\n2,0.6,nan\n"
+
+    def command_line():
+        words = [moments.choice(WORDS) for _ in range(moments.randint(0, 6))]
+        if moments.random() < 0.7:
+            words.insert(0, moments.choice(list(__main__.COMMANDS)))
+        return words, lambda: __main__.main(words)
+
+    def file(name, content, read):
+        def make():
+            made = content()
+            (folder / name).write_bytes(made)
+            return made, lambda: read(folder / name)
+
+        return make
+
+    (folder / "run").mkdir()
+    makers = {
+        "command line": command_line,
+        "npz": file("a.npz", lambda: an_npz(moments), evaluation.read_images),
+        "run.json": file(
+            "run/run.json", lambda: damage(record, moments), lambda path: training.read_record(path.parent)
+        ),
+        "steps.csv": file("run/steps.csv", lambda: damage(table, moments), read_table),
+        "keras": file("a.keras", lambda: damage(generator, moments), generation.open_generator),
+    }
+    counts = {kind: [0, 0] for kind in SHARES}  # inputs, of which refused
+    failures = 0
+    for kind, share in SHARES.items():
+        for _ in range(round(share * arguments.inputs)):
+            made, feed = makers[kind]()
+            errors = io.StringIO()
+            counts[kind][0] += 1
+            try:
+                with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
+                    code = feed()
+                refused = kind == "command line" and code == 2
+                if kind == "command line" and code not in (0, 1, 2, None):
+                    raise AssertionError(f"exit code {code}")
+            except InputError as error:
+                refused = True
+                if "\n" in str(error):
+                    print(f"{kind}: {made!r:.300}\n   more than one line: {error}")
+                    failures += 1
+            except SystemExit as stop:  # argparse
+                refused = stop.code == 2
+                if stop.code not in (0, 2):
+                    print(f"{kind}: {made!r:.300}\n   exit code {stop.code}")
+                    failures += 1
+            except Exception:
+                print(f"{kind}: {made!r:.300}\n{traceback.format_exc(limit=-4)}")
+                failures += 1
+                continue
+            counts[kind][1] += refused
+            if refused and kind == "command line" and errors.getvalue().count("\n") != 1:
+                print(f"{kind}: {made!r:.300}\n   not one line: {errors.getvalue()!r:.300}")
+                failures += 1
+    for kind, (count, refused) in counts.items():
+        print(f"{kind:<14}{count:>7,} inputs, {refused:,} refused")
+    print(f"{failures} failures")
+    return 1 if failures else 0
+
+
+def read_table(path):
+    """As resuming does: damage is a RunError."""
+    try:
+        return training.read_csv(path)
+    except ValueError as error:
+        raise training.RunError(" ".join(str(error).split())) from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())
