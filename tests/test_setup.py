@@ -91,8 +91,11 @@ def test_failing_installation(clone, message, expected):
     assert expected in one_line(setup(clone))
 
 
-def test_without_the_dataset_the_installation_still_succeeds(clone, tmp_path):
+@pytest.mark.parametrize("model", [True, False], ids=["with the shipped cgan", "with nothing"])
+def test_without_the_dataset_the_installation_still_succeeds(model, clone, tmp_path):
     """--here with the packages that are there already; the dataset's host is out of reach."""
+    if model:
+        shutil.copytree(ROOT / "assets" / "cgan", clone / "assets" / "cgan")
     environment = tmp_path / "environment"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
     site = next(environment.glob("lib/python*/site-packages"))
@@ -111,6 +114,8 @@ def test_without_the_dataset_the_installation_still_succeeds(clone, tmp_path):
     }
     result = setup(clone, "--here", **arguments)
     assert result.returncode == 0 and "the dataset is missing" in result.stderr and "FMGAN_DATA_DIR" in result.stderr
+    assert ("Generated images stand in for it" in result.stderr) == model
+    assert any((tmp_path / "tfds").rglob("*.npz")) == model
     assert "Installing nothing" in result.stdout and "python3 -m fmgan_tf train" in result.stdout
     again = setup(
         clone, "--here", "--no-data", **arguments
