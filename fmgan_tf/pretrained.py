@@ -11,6 +11,7 @@ ASSETS = pathlib.Path(__file__).parent.parent / "assets"
 # Every model that is shipped. A recipe's averaged generator is RECIPE/generator.keras.
 SHA256 = {
     "classifier/classifier.keras": "e01de442165552588fd721fd8af587d1d715d91b5e7109ccb1ea47efc13c7e51",
+    "cgan/generator.keras": "439adc8e1172f7e5a59d5cd1afa34e1592f99c7185c2db1165076b6409c50a95",
 }
 
 
