@@ -12,6 +12,8 @@ ASSETS = pathlib.Path(__file__).parent.parent / "assets"
 SHA256 = {
     "classifier/classifier.keras": "e01de442165552588fd721fd8af587d1d715d91b5e7109ccb1ea47efc13c7e51",
     "cgan/generator.keras": "439adc8e1172f7e5a59d5cd1afa34e1592f99c7185c2db1165076b6409c50a95",
+    "dcgan/generator.keras": "7208470475370f117629050de5a6d4a176f797ed6d4ff47af089a3a484fb3b1c",
+    "dense-cgan/generator.keras": "fc9cf3582301df9444973619201f66328bd96bbb6c8218b2ab48d574abf3cfdf",
 }
 
 
