@@ -162,6 +162,7 @@ TAUGHT = {  # what each notebook must show in full
         "hinge_generator",
     },
     "05_fid": {"_cholesky", "_trace_of_root"},
+    "06_analysis": {"attributes", "holm", "diversity", "hidden_layer"},
 }
 
 
