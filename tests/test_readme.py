@@ -22,7 +22,7 @@ def test_results_are_those_of_the_records():
 
 
 def test_a_table_follows_its_records(tmp_path, monkeypatch):
-    shutil.copytree(ROOT / "assets" / "three-minutes", tmp_path / "three-minutes")
+    shutil.copytree(ROOT / "assets", tmp_path, dirs_exist_ok=True)
     monkeypatch.setattr(pretrained, "ASSETS", tmp_path)
     assert records.fill(TEXT) == TEXT
     path = tmp_path / "three-minutes" / "dcgan" / "evaluation.json"
