@@ -29,7 +29,8 @@ each_recipe = pytest.mark.parametrize("name", recipes.RECIPES)
 
 @each_recipe
 def test_one_step_changes_both_networks_and_the_average(name):
-    model = build(name)
+    # Not the hinge loss: within its margin the pulls of real and generated images on the last bias cancel at first
+    model = build(name, loss="non_saturating")
     before = {name: copies(getattr(model, name)) for name in ("generator", "discriminator", "averaged_generator")}
     model.train_step(batch_for(model))
     for name, old in before.items():
@@ -92,7 +93,8 @@ def test_compiled_by_xla_the_step_gives_the_same_losses(name, monkeypatch):
         model = training.build_gan(recipes.get(name))
         step = tf.function(model.train_step, jit_compile=jit_compile)
         values.append([[float(value) for value in step(batch_for(model)).values()] for _ in range(3)])
-    np.testing.assert_allclose(values[0], values[1], rtol=1e-4)
+    # Rounding differs, and three steps of Adam amplify it; hinge's generator loss is near 0
+    np.testing.assert_allclose(values[0], values[1], rtol=1e-3, atol=1e-3)
 
 
 def test_fit_reports_the_mean_over_the_epoch_and_callbacks_see_every_step():
@@ -156,7 +158,7 @@ def test_the_label_reaches_both_networks():
 def test_generated_images_get_the_labels_of_the_real_ones():
     model = build("cgan")
     generated = model.generator([model.noise(8), LABELS], training=True)
-    loss = losses.LOSSES["non_saturating"]
+    loss = losses.LOSSES[recipes.get("cgan").loss]
     expected = loss.discriminator(
         model.discriminator([tf.constant(IMAGES), LABELS]), model.discriminator([generated, LABELS])
     )
