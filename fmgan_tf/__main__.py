@@ -373,7 +373,7 @@ def main(arguments=None):
         print("fmgan_tf: interrupted", file=sys.stderr)
         return 130
     except (InputError, OSError, Diverged) as error:
-        print(f"fmgan_tf {arguments.command}: {error}", file=sys.stderr)
+        print(f"fmgan_tf {arguments.command}: {' '.join(str(error).split())}", file=sys.stderr)
         return 1 if isinstance(error, Diverged) else 2
 
 

@@ -228,11 +228,13 @@ def _train(recipe, dataset, output, seed, epochs, minutes, record, resume, verbo
         "status": "complete" if run.status == "running" else run.status,
         "steps": run.step,
         "seconds": round(run.seconds, 1),
-        "images_per_second": round((run.step - first_step) * recipe.batch_size / max(trained, 1e-9))
-        if run.step > first_step
-        else record.get("images_per_second"),
+        "images_per_second": record.get("images_per_second"),
         "val_fid": run.val_fid if math.isfinite(run.val_fid) else None,
     }
+    if run.step > first_step:
+        record["images_per_second"] = round((run.step - first_step) * recipe.batch_size / max(trained, 1e-9))
+    elif record["images_per_second"] is None:  # killed after its last step, before it could say how fast it was
+        record["images_per_second"] = round(run.step * recipe.batch_size / max(run.earlier, 1e-9))
     if recipe.patience and run.best():
         record |= {"best_epoch": run.best()[0], "val_fid": run.best()[-1]}
     plots.write_whole(record_path, json.dumps(record, indent=2))

@@ -167,13 +167,17 @@ def test_two_trainings_into_one_folder_are_refused(blobs, tmp_path):
     assert run_small(blobs, tmp_path / "run", epochs=2, resume=True)["steps"] == 6
 
 
-def test_a_run_killed_before_its_first_checkpoint_begins_anew(blobs, tmp_path):
+def test_a_run_killed_before_its_first_checkpoint_or_after_its_last_step(blobs, tmp_path):
     run_small(blobs, tmp_path / "run", epochs=2)
     whole = (tmp_path / "run" / "history.csv").read_text()
     for name in ("checkpoint.weights.h5", "steps.csv", "history.csv"):
         (tmp_path / "run" / name).unlink()
     assert run_small(blobs, tmp_path / "run", epochs=None, resume=True)["steps"] == 6
     assert len((tmp_path / "run" / "history.csv").read_text().splitlines()) == len(whole.splitlines()) == 3
+    # Killed after its last step it has only its records to finish
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    (tmp_path / "run" / "run.json").write_text(json.dumps({**record, "status": "running", "images_per_second": None}))
+    assert run_small(blobs, tmp_path / "run", epochs=None, resume=True)["images_per_second"] > 0
     # Later than that its loss is no trifle
     (tmp_path / "run" / "checkpoint.weights.h5").unlink()
     with pytest.raises(training.RunError, match="cannot be resumed"):
