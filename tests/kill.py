@@ -83,7 +83,7 @@ def main():
                 process = start("--resume", "--output", output) if again else start(*TRAIN, "--output", output)
                 if kills < arguments.kills:
                     try:
-                        process.wait(timeout=moments.uniform(0.1, 1.2) * seconds)
+                        process.wait(timeout=moments.uniform(0.1, 1.0) * seconds)
                     except subprocess.TimeoutExpired:
                         os.kill(process.pid, signal.SIGKILL)
                         process.communicate()
