@@ -101,18 +101,20 @@ def parser():
     generate.add_argument("--output", type=pathlib.Path, required=True, help="FILE.png, .npz or .gif (a latent walk)")
 
     evaluate = add("evaluate", "Measure how good generated images are, against the real test images.")
-    evaluate.add_argument(
-        "source",
-        type=pathlib.Path,
-        help="a run folder, a shipped model, a .keras generator, or an .npz of uint8 `images` (and `labels`)",
-    )
-    evaluate.add_argument(
-        "--samples",
-        type=_number(int, 1, "a whole number from 1"),
-        default=10_000,
-        help="how many images (default: 10000)",
-    )
-    evaluate.add_argument("--seed", type=_number(int, 0, "a whole number from 0"), default=0, help="default: 0")
+    analyze = add("analyze", "Report what a generator has learned, beside real images, on one page.")
+    for command in (evaluate, analyze):
+        command.add_argument(
+            "source",
+            type=pathlib.Path,
+            help="a run folder, a shipped model, a .keras generator, or an .npz of uint8 `images` (and `labels`)",
+        )
+        command.add_argument(
+            "--samples",
+            type=_number(int, 1, "a whole number from 1"),
+            default=10_000,
+            help="how many images (default: 10000)",
+        )
+        command.add_argument("--seed", type=_number(int, 0, "a whole number from 0"), default=0, help="default: 0")
     evaluate.add_argument(
         "--extractor",
         choices=("classifier", "inception"),
@@ -124,21 +126,7 @@ def parser():
     )
     evaluate.add_argument("--json", action="store_true", help="print JSON instead of a table")
     evaluate.add_argument("--output", type=pathlib.Path, help="folder for evaluation.json and pictures")
-
-    analyze = add("analyze", "Report what a generator has learned, beside real images, on one page.")
-    analyze.add_argument(
-        "source",
-        type=pathlib.Path,
-        help="a run folder, a shipped model, a .keras generator, or an .npz of uint8 `images` (and `labels`)",
-    )
     analyze.add_argument("--output", type=pathlib.Path, required=True, help="folder for report.html and its tables")
-    analyze.add_argument(
-        "--samples",
-        type=_number(int, 1, "a whole number from 1"),
-        default=10_000,
-        help="how many images (default: 10000)",
-    )
-    analyze.add_argument("--seed", type=_number(int, 0, "a whole number from 0"), default=0, help="default: 0")
 
     race = add("race", "Train contenders for equal time and compare their images along the way.")
     race.add_argument(

@@ -4,6 +4,7 @@ Only train steps count as time; measuring and drawing stop the clock. The output
     race.csv    a row for every measurement: contender, seed, seconds, steps, images, epochs, fid_fmnist
     race.png    FID-FMNIST against seconds and against epochs: mean over the seeds, and their range
     strip.png   the same noise at equal times, of every contender's first seed
+    strips.npz  the pictures of the strip, for going on
     race.json   contenders with every hyper-parameter, minutes, seeds, versions, data source
 A race that was stopped goes on when it is started again into the same folder; finished runs are not run again.
 """

@@ -467,8 +467,8 @@ class _Run(keras.callbacks.Callback):
     def restore(self, model):
         """Brings model and records back to the newest checkpoint."""
         path = self.output / "checkpoint.weights.h5"
-        steps = self.output / "steps.csv"
-        if not path.exists() and not (steps.exists() and steps.read_text().count("\n") > 1):
+        records = self.output / "steps.csv"
+        if not path.exists() and not (records.exists() and records.read_text().count("\n") > 1):
             return  # killed before its first checkpoint, at step 0: nothing is lost, the weights depend on the seed alone
         try:
             model.load_weights(path)

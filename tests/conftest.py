@@ -21,6 +21,17 @@ def fashion_mnist():
 
 
 @pytest.fixture(scope="session")
+def few(fashion_mnist):
+    """The first of the real images: enough for 128 features, few enough for seconds."""
+    return fashion_mnist._replace(
+        train_images=fashion_mnist.train_images[:3000],
+        train_labels=fashion_mnist.train_labels[:3000],
+        test_images=fashion_mnist.test_images[:1500],
+        test_labels=fashion_mnist.test_labels[:1500],
+    )
+
+
+@pytest.fixture(scope="session")
 def blobs():
     """A tiny dataset of the same form: bright squares of random size, 200 training and 50 test images."""
     random = np.random.default_rng(0)

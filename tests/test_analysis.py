@@ -172,16 +172,6 @@ def test_walks_straight_and_on_a_circle(generator):
     assert walks["linear"]["norm"][2] < 0.95 * walks["spherical"]["norm"][2]
 
 
-@pytest.fixture(scope="module")
-def few(fashion_mnist):
-    return fashion_mnist._replace(
-        train_images=fashion_mnist.train_images[:4000],
-        train_labels=fashion_mnist.train_labels[:4000],
-        test_images=fashion_mnist.test_images[:1500],
-        test_labels=fashion_mnist.test_labels[:1500],
-    )
-
-
 def outside(page):
     """What the page would fetch from anywhere else."""
     return re.findall(r"https?://|<script|<link|<iframe|src=\"(?!data:)", page)

@@ -15,17 +15,6 @@ FIGURES = {"fid_fmnist", "kid", "precision", "recall", "density", "coverage"} | 
 }
 
 
-@pytest.fixture(scope="module")
-def few(fashion_mnist):
-    """The first of the real images: enough for 128 features, few enough for seconds."""
-    return fashion_mnist._replace(
-        train_images=fashion_mnist.train_images[:3000],
-        train_labels=fashion_mnist.train_labels[:3000],
-        test_images=fashion_mnist.test_images[:1500],
-        test_labels=fashion_mnist.test_labels[:1500],
-    )
-
-
 def generator(*inputs, activation="tanh", shape=(28, 28, 1), scale=1.0):
     """An untrained generator that pays attention to all of its inputs."""
     flat = [layers.Embedding(10, 4)(x) if "int" in x.dtype else x for x in inputs]
