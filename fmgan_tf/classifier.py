@@ -103,7 +103,7 @@ def train(recipe, dataset, output, seed=0, epochs=None, minutes=None, verbose=Tr
 
 
 def shift(images, pixels):
-    """Moves every image of a batch by up to so many pixels, each its own way; what comes in is black.
+    """Moves every image of a batch by up to so many pixels, each its own way, see data.shift.
 
     Args:
         images: float32 (batch, height, width, 1) in [-1, 1].
@@ -112,12 +112,8 @@ def shift(images, pixels):
     Returns:
         float32 of the same shape.
     """
-    count, size = tf.shape(images)[0], images.shape[1]
-    images = tf.pad(images, [[0, 0], [pixels, pixels], [pixels, pixels], [0, 0]], constant_values=-1)
-    for axis in (1, 2):
-        first = tf.random.uniform((count, 1), 0, 2 * pixels + 1, tf.int32)
-        images = tf.gather(images, first + tf.range(size), axis=axis, batch_dims=1)
-    return images
+    offsets = tf.random.uniform((tf.shape(images)[0], 2), -pixels, pixels + 1, tf.int32)
+    return data.shift(images, offsets, pixels)
 
 
 class _Schedule(keras.callbacks.Callback):

@@ -412,6 +412,25 @@ def resize(images, image_size):
     return np.concatenate([np.clip(np.rint(part), 0, 255).astype("uint8") for part in resized])
 
 
+def shift(images, offsets, reach):
+    """Moves every image by its own offset; what comes in is black.
+
+    Args:
+        images: float32 tensor (batch, height, width, 1) in [-1, 1].
+        offsets: int32 (batch, 2), rows up and columns to the left, in [-reach, reach].
+        reach: int, pixels.
+
+    Returns:
+        float32 tensor of the same shape. Its gradient goes to the pixels that stayed in the picture.
+    """
+    size = images.shape[1]
+    images = tf.pad(images, [[0, 0], [reach, reach], [reach, reach], [0, 0]], constant_values=-1)
+    for axis in (1, 2):
+        first = reach + offsets[:, axis - 1 : axis]
+        images = tf.gather(images, first + tf.range(size), axis=axis, batch_dims=1)
+    return images
+
+
 def in_batches(images, batch_size, label):
     """Cuts an array into batches and, from the third second on, reports progress on stderr.
 

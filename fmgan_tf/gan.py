@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from fmgan_tf import metrics
+from fmgan_tf import data, metrics
 
 
 class GAN(keras.Model):
@@ -77,16 +77,18 @@ class GAN(keras.Model):
 
         with tf.GradientTape(persistent=True) as tape:
             generated_images = self.generator(condition(noise), training=True)
-            real_logits = self.discriminator(condition(real_images), training=True)
-            generated_logits = self.discriminator(condition(generated_images), training=True)
-            discriminator_loss = self.adversarial_loss.discriminator(real_logits, generated_logits)
-            generator_loss = self.adversarial_loss.generator(generated_logits)
+            real_logits, real_cost = self.judge(condition(real_images))
+            generated_logits, generated_cost = self.judge(condition(generated_images))
+            discriminator_loss = self.adversarial_loss.discriminator(real_logits, generated_logits) + real_cost
+            generator_loss = self.adversarial_loss.generator(generated_logits) + generated_cost
 
         for optimizer, network, loss in (
             (self.discriminator_optimizer, self.discriminator, discriminator_loss),
             (self.generator_optimizer, self.generator, generator_loss),
         ):
-            optimizer.apply(tape.gradient(loss, network.trainable_variables), network.trainable_variables)
+            share = tf.constant(1.0 / self.replicas())  # several devices' gradients are added up
+            gradients = tape.gradient(loss, network.trainable_variables, output_gradients=share)
+            optimizer.apply(gradients, network.trainable_variables)
         self.update_average()
 
         values = {
@@ -99,6 +101,22 @@ class GAN(keras.Model):
             tracker.update_state(values[tracker.name])
         return values
 
+    def judge(self, inputs):
+        """The discriminator's verdict, as the train step uses it.
+
+        Args:
+            inputs: what the discriminator takes.
+
+        Returns:
+            (logits, cost): float (batch, 1), and a scalar that whoever made the images minimises beside the adversarial
+            loss: the discriminator for real ones, the generator for its own. Nothing here; ConditionalGAN's labels.
+        """
+        return self.discriminator(inputs, training=True), 0.0
+
+    def replicas(self):
+        """How many devices share a step, int."""
+        return tf.distribute.get_strategy().num_replicas_in_sync
+
     def noise(self, count):
         """Noise that depends on the seed and the step alone, so that a resumed run draws the same.
 
@@ -106,10 +124,24 @@ class GAN(keras.Model):
             count: int.
 
         Returns:
-            float32 (count, latent_dim), standard normal.
+            float32 (count, latent_dim), standard normal. With several devices each gets its part of the same noise.
         """
         step = keras.ops.cast(self.generator_optimizer.iterations, "int64")
-        return tf.random.stateless_normal((count, self.latent_dim), seed=(self.seed, step))
+        noise = tf.random.stateless_normal((count * self.replicas(), self.latent_dim), seed=(self.seed, step))
+        return self.part(noise, count)
+
+    def part(self, values, count):
+        """This device's part of what was drawn for all of them.
+
+        Args:
+            values: tensor (count * replicas, …).
+            count: int.
+
+        Returns:
+            tensor (count, …).
+        """
+        first = tf.distribute.get_replica_context().replica_id_in_sync_group * count
+        return values[first : first + count]
 
     def update_average(self):
         """averaged <- d * averaged + (1 - d) * generator, for every weight, the statistics of batch normalisation too.
@@ -176,11 +208,37 @@ class ConditionalGAN(GAN):
 
     generator: keras.Model, [noise (batch, latent_dim), int labels (batch,)] -> images.
     discriminator: keras.Model, [images, int labels (batch,)] -> logits (batch, 1): is this a real image of this class?
+        With label_weight a list of them and logits (batch, classes): which class is it?
+    shift: int, pixels by which the discriminator sees every image moved, at most, each its own way. So it cannot learn
+        the training images by heart. What comes in is -1, black for a generator that ends in tanh.
+    label_weight: float, the weight of the cross-entropy of the second logits: the discriminator learns to recognise
+        real images, and the generator to make images that are recognised.
 
     fit() takes pairs of images and labels; generated images get the labels of the real ones.
 
-    Source: Mirza and Osindero 2014, https://arxiv.org/abs/1411.1784.
+    Source: Mirza and Osindero 2014, https://arxiv.org/abs/1411.1784; shifts: Zhao et al. 2020,
+    https://arxiv.org/abs/2006.10738; second logits: Odena et al. 2017, https://arxiv.org/abs/1610.09585.
     """
+
+    def __init__(self, *networks, shift=0, label_weight=0.0, **settings):
+        super().__init__(*networks, **settings)
+        self.shift, self.label_weight = shift, label_weight
+
+    def judge(self, inputs):
+        """The discriminator's verdict on shifted images, see GAN."""
+        images, labels = inputs
+        if self.shift:
+            count, step = images.shape[0], keras.ops.cast(self.generator_optimizer.iterations, "int64")
+            drawn = tf.random.stateless_uniform(
+                (count * self.replicas(), 2), (self.seed, -1 - step), -self.shift, self.shift + 1, tf.int32
+            )
+            images = data.shift(images, self.part(drawn, count), self.shift)
+        verdict = self.discriminator([images, labels], training=True)
+        if not self.label_weight:
+            return verdict, 0.0
+        logits, class_logits = verdict
+        cost = keras.losses.sparse_categorical_crossentropy(labels, class_logits, from_logits=True)
+        return logits, self.label_weight * keras.ops.mean(cost)
 
     def train_step(self, batch):
         """One update of both networks, see GAN.

@@ -108,15 +108,16 @@ LOSSES = {
 }
 
 
-def of_guessing(name):
+def of_guessing(name, label_cost=0.0):
     """The losses of a discriminator that only guesses, all logits being 0.
 
     Args:
         name: key of LOSSES.
+        label_cost: float, what guessing the class costs either player: label_weight * ln(classes).
 
     Returns:
         (discriminator's, generator's), floats in nats, or without unit for "hinge".
     """
     zero = keras.ops.zeros((1, 1))
     loss = LOSSES[name]
-    return float(loss.discriminator(zero, zero)), float(loss.generator(zero))
+    return float(loss.discriminator(zero, zero)) + label_cost, float(loss.generator(zero)) + label_cost

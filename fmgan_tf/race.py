@@ -16,6 +16,7 @@ import json
 import pathlib
 import sys
 import time
+import types
 
 import keras
 import matplotlib.pyplot as plt
@@ -24,18 +25,19 @@ import numpy as np
 from fmgan_tf import InputError, data, features, generation, metrics, models, plots, recipes, rivals, training
 
 SAMPLES = 10_000  # images of each measurement, against all test images
-FIRST = 5.0  # seconds before the first measurement; every later one comes after 1.5 times as long
+FIRST = 5.0  # seconds before the first measurement; every later one comes after twice as long
 STYLES = ("-", "--", "-.", ":")
 COLORS = (plots.BLUE, plots.ORANGE, plots.GREEN, plots.GREY, "black", "#CC79A7")
 
 
 def contender(name):
-    """The recipe of a contender: one of recipes.RECIPES on ten classes, or of rivals.RIVALS.
+    """The recipe of a contender: one of recipes.RECIPES on ten classes, of rivals.RIVALS, or a rung of rivals.LADDER.
 
     Raises:
         InputError: there is none, or it knows fewer than ten classes; the message lists those that can race.
     """
     known = rivals.RIVALS | {name: recipe for name, recipe in recipes.RECIPES.items() if recipe.classes == 10}
+    known |= rivals.LADDER
     if name not in known:
         raise InputError(
             f"No contender {name!r}; there are {', '.join(known)}. Did you mean {recipes.nearest(name, known)!r}?"
@@ -45,14 +47,15 @@ def contender(name):
 
 def build(recipe, seed):
     """Builds and compiles a contender, see training.build_gan. Without an average it does not pay for one."""
-    model = training.build_gan(recipe, seed, rivals if recipe.name in rivals.RIVALS else models)
+    builders = types.SimpleNamespace(**vars(models) | vars(rivals))
+    model = training.build_gan(recipe, seed, builders)
     if not recipe.ema_decay:
         model.averaged_generator, model.update_average = model.generator, lambda: None
     return model
 
 
 def moments(seconds):
-    """When to measure: after 5 seconds, then after 1.5 times as long each time, and at the end.
+    """When to measure: after 5 seconds, then after twice as long each time, and at the end.
 
     Args:
         seconds: float, length of the race.
@@ -61,7 +64,7 @@ def moments(seconds):
         list of float, rising.
     """
     times = []
-    while (after := FIRST * 1.5 ** len(times)) < 0.9 * seconds:
+    while (after := FIRST * 2 ** len(times)) < 0.75 * seconds:
         times.append(after)
     return [*times, seconds]
 

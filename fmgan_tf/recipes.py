@@ -29,6 +29,7 @@ class Recipe:
     cooldown: last share of the run in which the learning rates fall linearly to zero.
     ema_decay: of the generator's moving average; 0 turns it off.
     patience: stop after so many epochs without a lower val_fid, and restore the best average; 0 turns it off.
+    shift, label_weight: see gan.ConditionalGAN; 0 turns either off. A label_weight needs a discriminator that classifies.
     """
 
     name: str
@@ -52,6 +53,8 @@ class Recipe:
     cooldown: float = 0.0
     ema_decay: float = 0.995
     patience: int = 0
+    shift: int = 0
+    label_weight: float = 0.0
 
 
 RECIPES = {
@@ -74,12 +77,15 @@ RECIPES = {
         ),
         Recipe(
             name="cgan",
-            summary="convolutional conditional GAN, all classes (notebook 04)",
-            generator="build_cgan_generator",
-            discriminator="build_projection_discriminator",
+            summary="convolutional conditional GAN, all classes, the flagship (notebooks 04 and 07)",
+            generator="build_modulated_generator",
+            discriminator="build_classifying_discriminator",
             conditional=True,
             loss="hinge",
             latent_dim=64,
+            batch_size=32,
+            shift=1,
+            label_weight=1.0,
         ),
         Recipe(
             name="dense-cgan",
@@ -144,6 +150,8 @@ SETTINGS = {
     "cooldown": ("0 to 1", lambda value: 0 <= value <= 1),
     "ema_decay": ("0 or more, less than 1", lambda value: 0 <= value < 1),
     "patience": ("0 (never stop early) or more", lambda value: value >= 0),
+    "shift": ("0 to 8", lambda value: 0 <= value <= 8),
+    "label_weight": ("0 to 100", lambda value: 0 <= value <= 100),
 }
 _BOTH = {"learning_rate": ("generator_learning_rate", "discriminator_learning_rate")}
 
@@ -197,5 +205,7 @@ def override(recipe, settings):
                 converted = None
             if converted is None or not valid(converted):
                 raise InputError(f"{name} is {value!r}, expected {kind.__name__}: {expected}")
+            if field in ("shift", "label_weight") and converted and not getattr(recipe, field):
+                raise InputError(f"{recipe.name} cannot use {name}; only cgan can")
             changes[field] = converted
     return dataclasses.replace(recipe, **changes)

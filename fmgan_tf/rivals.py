@@ -1,10 +1,12 @@
-"""What the course's recipes race against: the network of a well-known tutorial, and the prototype that cgan grew from."""
+"""What the course's recipes race against: the network of a well-known tutorial, the prototype that cgan grew from, and the
+ladder of changes that lead from the one to cgan."""
+
+import dataclasses
 
 import keras
 from keras import layers
 
-from fmgan_tf import recipes
-from fmgan_tf.models import _embed
+from fmgan_tf import models, recipes
 
 
 def build_tutorial_generator(latent_dim=100, image_size=28):
@@ -60,7 +62,7 @@ def build_prototype_generator(latent_dim=64, image_size=28, classes=10):
     """
     noise = keras.Input((latent_dim,), name="noise")
     label = keras.Input((), dtype="int32", name="label")
-    x = layers.Concatenate()([noise, _embed(label, classes, 32, 0.03)])
+    x = layers.Concatenate()([noise, models._embed(label, classes, 32, 0.03)])
     x = layers.Reshape((7, 7, 64))(layers.Dense(7 * 7 * 64, use_bias=False)(x))
     x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
     for filters in (32, 16):
@@ -85,9 +87,52 @@ def build_prototype_discriminator(image_size=28, classes=10):
     for filters, size in ((32, 4), (64, 4), (128, 3)):
         x = layers.LeakyReLU(negative_slope=0.2)(layers.Conv2D(filters, size, strides=2, padding="same")(x))
     x = layers.LeakyReLU(negative_slope=0.2)(layers.Dense(128)(layers.Flatten()(x)))
-    agreement = layers.Dot(axes=1)([_embed(label, classes, 128, 0.03), x])
+    agreement = layers.Dot(axes=1)([models._embed(label, classes, 128, 0.03), x])
     logit = layers.Add(name="logit")([layers.Dense(1)(x), agreement])
     return keras.Model([image, label], logit, name="prototype_discriminator")
+
+
+def build_spectral_discriminator(image_size=28, classes=10):
+    """cgan's discriminator with spectral normalisation of every layer that sees the image (Miyato et al. 2018,
+    https://arxiv.org/abs/1802.05957).
+
+    Args:
+        image_size: 28.
+        classes: int.
+
+    Returns:
+        keras.Model, [float32 (batch, 28, 28, 1), int32 (batch,)] -> [float32 logits (batch, 1), (batch, classes)].
+    """
+
+    def normalised(network):
+        if isinstance(network, layers.Conv2D | layers.Dense):
+            return layers.SpectralNormalization(type(network).from_config(network.get_config()))
+        return network.from_config(network.get_config())
+
+    model = models.build_classifying_discriminator(image_size, classes)
+    return keras.models.clone_model(model, clone_function=normalised)
+
+
+def _in_bfloat16(build, **sizes):
+    """A network of models whose layers compute in bfloat16; its weights and what it gives stay float32."""
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = build(**sizes)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    outputs = [layers.Activation("linear", dtype="float32")(output) for output in model.outputs]
+    return keras.Model(model.inputs, outputs if len(outputs) > 1 else outputs[0], name=model.name)
+
+
+def build_bfloat16_generator(**sizes):
+    """cgan's generator in bfloat16, see models.build_modulated_generator."""
+    return _in_bfloat16(models.build_modulated_generator, **sizes)
+
+
+def build_bfloat16_discriminator(**sizes):
+    """cgan's discriminator in bfloat16, see models.build_classifying_discriminator."""
+    return _in_bfloat16(models.build_classifying_discriminator, **sizes)
 
 
 RIVALS = {
@@ -118,3 +163,55 @@ RIVALS = {
         ),
     )
 }
+
+
+def _ladder():
+    """From the tutorial to cgan, one change at a time, and then three changes that do not belong to it."""
+    last, rungs = RIVALS["tutorial"], []
+    for name, summary, changes in (
+        (
+            "settings",
+            "Adam at 8e-4 with 0.5 and 0.99, batches of 64",
+            {"batch_size": 64, "generator_learning_rate": 8e-4, "discriminator_learning_rate": 8e-4}
+            | {"beta_1": 0.5, "beta_2": 0.99},
+        ),
+        (
+            "narrow",
+            "networks a quarter as wide, kernels of 4",
+            {"generator": "build_dcgan_generator", "discriminator": "build_dcgan_discriminator"},
+        ),
+        ("average", "the moving average of the generator", {"ema_decay": 0.995}),
+        (
+            "labels",
+            "conditioning by projection",
+            {"generator": "build_cgan_generator", "discriminator": "build_projection_discriminator"}
+            | {"conditional": True, "latent_dim": 64},
+        ),
+        ("hinge", "the hinge loss", {"loss": "hinge"}),
+        ("batch-32", "batches of 32", {"batch_size": 32}),
+        ("shift", "the discriminator sees images moved by up to one pixel", {"shift": 1}),
+        (
+            "recognise",
+            "a discriminator that also names the class, of half the weights",
+            {"discriminator": "build_classifying_discriminator", "label_weight": 1.0},
+        ),
+    ):
+        last = dataclasses.replace(last, name=name, summary=summary, **changes)
+        rungs.append(last)
+    cgan = recipes.RECIPES["cgan"]
+    beside = {
+        "spectral": ("with spectral normalisation", {"discriminator": "build_spectral_discriminator"}),
+        "cooldown": ("with rates that fall to zero from the start on", {"cooldown": 1.0}),
+        "bfloat16": (
+            "in bfloat16",
+            {"generator": "build_bfloat16_generator", "discriminator": "build_bfloat16_discriminator"},
+        ),
+    }
+    rungs += [
+        dataclasses.replace(cgan, name=name, summary=f"cgan {summary}", **changes)
+        for name, (summary, changes) in beside.items()
+    ]
+    return {rung.name: rung for rung in rungs}
+
+
+LADDER = _ladder()

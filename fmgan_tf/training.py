@@ -58,14 +58,14 @@ def build_gan(recipe, seed=0, builders=models):
         gan.GAN, or gan.ConditionalGAN for a conditional recipe, compiled.
     """
     keras.utils.set_random_seed(seed)
-    kind, sizes = gan.GAN, {"image_size": recipe.image_size}
+    sizes, settings = {"image_size": recipe.image_size}, {"ema_decay": recipe.ema_decay, "seed": seed}
     if recipe.conditional:
-        kind, sizes = gan.ConditionalGAN, sizes | {"classes": recipe.classes}
-    model = kind(
+        sizes |= {"classes": recipe.classes}
+        settings |= {"shift": recipe.shift, "label_weight": recipe.label_weight}
+    model = (gan.ConditionalGAN if recipe.conditional else gan.GAN)(
         getattr(builders, recipe.generator)(latent_dim=recipe.latent_dim, **sizes),
         getattr(builders, recipe.discriminator)(**sizes),
-        ema_decay=recipe.ema_decay,
-        seed=seed,
+        **settings,
     )
     model.compile(
         keras.optimizers.Adam(recipe.generator_learning_rate, recipe.beta_1, recipe.beta_2),
@@ -496,9 +496,8 @@ class _Run(keras.callbacks.Callback):
         self.save_samples(model, "samples.png")
         columns = np.array(self.rows, "float64").reshape(self.step, 2 + len(COLUMNS)).T
         steps = dict(zip(("step", "seconds", *COLUMNS), columns, strict=True))
-        plots.save_figure(
-            self.output / "losses.png", plots.show_training_curves(steps, losses.of_guessing(self.recipe.loss))
-        )
+        guessing = losses.of_guessing(self.recipe.loss, self.recipe.label_weight * math.log(self.recipe.classes))
+        plots.save_figure(self.output / "losses.png", plots.show_training_curves(steps, guessing))
         frames = sample_paths(self.output) + [self.output / "samples.png"] * (self.step % self.steps_per_epoch > 0)
         plots.save_gif(self.output / "samples.gif", [imageio.imread(path) for path in frames])
 
