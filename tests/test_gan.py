@@ -85,12 +85,13 @@ def test_no_average():
 
 @each_recipe
 def test_compiled_by_xla_the_step_gives_the_same_losses(name, monkeypatch):
-    """GPUs compile the step by default, CPUs do not. XLA draws other noise from the same seed, so it is given here."""
+    """GPUs compile the step by default, CPUs do not. XLA draws other noise from the same seed, so it is given here; and other
+    shifts, so there are none."""
     noise = tf.constant(np.random.default_rng(0).standard_normal((8, 100), "float32"))
     monkeypatch.setattr(gan.GAN, "noise", lambda self, count: noise[:, : self.latent_dim])
     values = []
     for jit_compile in (False, True):
-        model = training.build_gan(recipes.get(name))
+        model = build(name, shift=0)
         step = tf.function(model.train_step, jit_compile=jit_compile)
         values.append([[float(value) for value in step(batch_for(model)).values()] for _ in range(3)])
     # Rounding differs, and three steps of Adam amplify it; hinge's generator loss is near 0
@@ -151,19 +152,49 @@ def test_the_label_reaches_both_networks():
     noise = model.noise(8)
     first, second = (model.generator([noise, tf.fill([8], label)], training=False) for label in (3, 4))
     assert np.abs(first - second).max() > 1e-3
-    first, second = (model.discriminator([tf.constant(IMAGES), tf.fill([8], label)]) for label in (3, 4))
+    first, second = (model.discriminator([tf.constant(IMAGES), tf.fill([8], label)])[0] for label in (3, 4))
     assert np.abs(first - second).max() > 1e-3
 
 
 def test_generated_images_get_the_labels_of_the_real_ones():
-    model = build("cgan")
+    """And whoever made an image pays for what its class costs: weight * -log p(label)."""
+    model = build("cgan", shift=0, label_weight=0.5)
     generated = model.generator([model.noise(8), LABELS], training=True)
     loss = losses.LOSSES[recipes.get("cgan").loss]
-    expected = loss.discriminator(
-        model.discriminator([tf.constant(IMAGES), LABELS]), model.discriminator([generated, LABELS])
+    (real_logits, real_classes), (generated_logits, generated_classes) = (
+        model.discriminator([images, LABELS]) for images in (tf.constant(IMAGES), generated)
+    )
+    real_cost, generated_cost = (
+        -0.5 * np.mean(np.log(tf.nn.softmax(logits).numpy()[np.arange(8), LABELS]))
+        for logits in (real_classes, generated_classes)
     )
     values = model.train_step((tf.constant(IMAGES), LABELS))
-    assert float(values["discriminator_loss"]) == pytest.approx(float(expected), rel=1e-4)
+    expected = float(loss.discriminator(real_logits, generated_logits)) + real_cost
+    assert float(values["discriminator_loss"]) == pytest.approx(expected, rel=1e-4)
+    expected = float(loss.generator(generated_logits)) + generated_cost
+    assert float(values["generator_loss"]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_discriminator_sees_images_moved_by_at_most_the_shift():
+    """Images with one bright pixel, and a discriminator that notes where it saw it."""
+    model = build("cgan", batch_size=64)
+    images = np.full((64, 28, 28, 1), -1, "float32")
+    images[:, 10, 12] = 1
+    seen = []
+
+    def note(inputs, training):
+        seen.append(inputs[0].numpy()[..., 0])
+        return tf.zeros((64, 1)), tf.zeros((64, 10))
+
+    model.discriminator = note
+    model.judge([tf.constant(images), tf.zeros(64, "int32")])
+    model.judge([tf.constant(images), tf.zeros(64, "int32")])
+    places = {tuple(np.argwhere(image == 1)[0]) for image in seen[0]}
+    assert places == {(row, column) for row in (9, 10, 11) for column in (11, 12, 13)}
+    np.testing.assert_array_equal(seen[0], seen[1])  # they depend on seed and step alone, so a resumed run repeats them
+    model.generator_optimizer.iterations.assign(1)
+    model.judge([tf.constant(images), tf.zeros(64, "int32")])
+    assert (seen[0] != seen[2]).any()
 
 
 def test_a_conditional_gan_is_measured_on_images_of_the_labels_asked_for():
