@@ -52,7 +52,8 @@ def show_images(images, columns=None, title=None, row_labels=None):
     sheet = tile(images, columns)
     # Two screen pixels for every image pixel, so that nothing is smoothed and the file stays small.
     height, width = (2 * pixels / 100 for pixels in sheet.shape)
-    left, top = (1.0 if row_labels else 0.0), (0.35 if title else 0.0)
+    left = max(1.0, 0.085 * max(map(len, row_labels))) if row_labels else 0.0
+    top = 0.35 if title else 0.0
     figure = plt.figure(figsize=(left + width, top + height), dpi=100)
     axis = figure.add_axes((left / (left + width), 0, width / (left + width), height / (top + height)))
     axis.imshow(sheet, cmap="gray", vmin=0, vmax=255, interpolation="nearest", aspect="auto")

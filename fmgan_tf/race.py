@@ -21,6 +21,7 @@ import types
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib import ticker
 
 from fmgan_tf import InputError, data, features, generation, metrics, models, plots, recipes, rivals, training
 
@@ -235,6 +236,7 @@ def show(rows):
     axes[1].set(xscale="log", xlabel="epochs")
     axes[0].legend(frameon=False)
     for axis in axes:
+        axis.xaxis.set_minor_formatter(ticker.NullFormatter())  # on a short axis they would overlap
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
@@ -257,6 +259,6 @@ def show_strip(rows, strips, moments=5):
         times = [row["seconds"] for row in rows if row["contender"] == name and row["seed"] == 0]
         for index in np.unique(np.linspace(0, len(pictures) - 1, moments).round().astype(int)):
             sheet.append(pictures[index])
-            names.append(f"{name}, {times[index]:.0f} s")
+            names.append(f"{name} {times[index]:.0f} s")
     figure = plots.show_images(np.concatenate(sheet), columns=10, row_labels=names)
     return figure
