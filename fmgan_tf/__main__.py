@@ -134,7 +134,8 @@ def parser():
         nargs="+",
         default=["cgan", "dcgan", "prototype", "tutorial"],
         metavar="NAME",
-        help="recipes on ten classes, or tutorial or prototype (default: cgan dcgan prototype tutorial)",
+        help="recipes on ten classes, tutorial, prototype, or a rung of the ladder from tutorial to cgan, see rivals.py "
+        "(default: cgan dcgan prototype tutorial)",
     )
     race.add_argument(
         "--minutes", type=_number(float, 0, "a number more than 0"), default=3.0, help="for each of them (default: 3)"

@@ -86,9 +86,7 @@ class GAN(keras.Model):
             (self.discriminator_optimizer, self.discriminator, discriminator_loss),
             (self.generator_optimizer, self.generator, generator_loss),
         ):
-            share = tf.constant(1.0 / self.replicas())  # several devices' gradients are added up
-            gradients = tape.gradient(loss, network.trainable_variables, output_gradients=share)
-            optimizer.apply(gradients, network.trainable_variables)
+            optimizer.apply(tape.gradient(loss, network.trainable_variables), network.trainable_variables)
         self.update_average()
 
         values = {
@@ -113,10 +111,6 @@ class GAN(keras.Model):
         """
         return self.discriminator(inputs, training=True), 0.0
 
-    def replicas(self):
-        """How many devices share a step, int."""
-        return tf.distribute.get_strategy().num_replicas_in_sync
-
     def noise(self, count):
         """Noise that depends on the seed and the step alone, so that a resumed run draws the same.
 
@@ -124,24 +118,10 @@ class GAN(keras.Model):
             count: int.
 
         Returns:
-            float32 (count, latent_dim), standard normal. With several devices each gets its part of the same noise.
+            float32 (count, latent_dim), standard normal.
         """
         step = keras.ops.cast(self.generator_optimizer.iterations, "int64")
-        noise = tf.random.stateless_normal((count * self.replicas(), self.latent_dim), seed=(self.seed, step))
-        return self.part(noise, count)
-
-    def part(self, values, count):
-        """This device's part of what was drawn for all of them.
-
-        Args:
-            values: tensor (count * replicas, …).
-            count: int.
-
-        Returns:
-            tensor (count, …).
-        """
-        first = tf.distribute.get_replica_context().replica_id_in_sync_group * count
-        return values[first : first + count]
+        return tf.random.stateless_normal((count, self.latent_dim), seed=(self.seed, step))
 
     def update_average(self):
         """averaged <- d * averaged + (1 - d) * generator, for every weight, the statistics of batch normalisation too.
@@ -195,8 +175,8 @@ class GAN(keras.Model):
         """
         if self.fid is None:
             raise ValueError("this GAN has nothing to evaluate yet; call measure_fid(extractor, dimensions) first")
-        # Seeded with the images seen so far: new noise for every batch, the same in every pass. Training's seeds are
-        # positive, these are negative.
+        # Seeded with the images seen so far: new noise for every batch, the same in every pass. The seeds of training's
+        # noise are positive, these are negative.
         seen = keras.ops.cast(self.fid.real[0], "int64")
         noise = tf.random.stateless_normal((tf.shape(real_images)[0], self.latent_dim), seed=(self.seed, -1 - seen))
         self.fid.update_state(self.extract(real_images), self.extract(self.generate(condition(noise))))
@@ -208,7 +188,7 @@ class ConditionalGAN(GAN):
 
     generator: keras.Model, [noise (batch, latent_dim), int labels (batch,)] -> images.
     discriminator: keras.Model, [images, int labels (batch,)] -> logits (batch, 1): is this a real image of this class?
-        With label_weight a list of them and logits (batch, classes): which class is it?
+        Or a list of them and logits (batch, classes): which class is it?
     shift: int, pixels by which the discriminator sees every image moved, at most, each its own way. So it cannot learn
         the training images by heart. What comes in is -1, black for a generator that ends in tanh.
     label_weight: float, the weight of the cross-entropy of the second logits: the discriminator learns to recognise
@@ -228,13 +208,13 @@ class ConditionalGAN(GAN):
         """The discriminator's verdict on shifted images, see GAN."""
         images, labels = inputs
         if self.shift:
-            count, step = images.shape[0], keras.ops.cast(self.generator_optimizer.iterations, "int64")
-            drawn = tf.random.stateless_uniform(
-                (count * self.replicas(), 2), (self.seed, -1 - step), -self.shift, self.shift + 1, tf.int32
+            step = keras.ops.cast(self.generator_optimizer.iterations, "int64")  # drawn from it as the noise is
+            offsets = tf.random.stateless_uniform(
+                (images.shape[0], 2), (self.seed, -1 - step), -self.shift, self.shift + 1, tf.int32
             )
-            images = data.shift(images, self.part(drawn, count), self.shift)
+            images = data.shift(images, offsets, self.shift)
         verdict = self.discriminator([images, labels], training=True)
-        if not self.label_weight:
+        if len(self.discriminator.outputs) == 1:
             return verdict, 0.0
         logits, class_logits = verdict
         cost = keras.losses.sparse_categorical_crossentropy(labels, class_logits, from_logits=True)

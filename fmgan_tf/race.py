@@ -170,7 +170,7 @@ def race(names, dataset, output, minutes=3.0, seeds=1, samples=SAMPLES):
             f"{output} holds another race: another length, other contenders or versions. Choose another folder."
         )
     plots.write_whole(path, json.dumps(record, indent=2))
-    rows, strips = _resume(output)
+    rows, strips = read(output)
     real = metrics.Moments.of(features.classifier_features(dataset.test_images, label="features of test images")[0])
     for seed in range(seeds):
         for recipe in contenders:
@@ -184,8 +184,15 @@ def race(names, dataset, output, minutes=3.0, seeds=1, samples=SAMPLES):
     return rows
 
 
-def _resume(output):
-    """(rows, strips) of the runs that are finished."""
+def read(output):
+    """What the finished runs of a race have left.
+
+    Args:
+        output: pathlib.Path of its folder.
+
+    Returns:
+        (rows, strips): see show and show_strip; empty where no run is finished.
+    """
     if not (output / "race.csv").exists():
         return [], {}
     with open(output / "race.csv", newline="") as file:

@@ -77,7 +77,7 @@ RECIPES = {
         ),
         Recipe(
             name="cgan",
-            summary="convolutional conditional GAN, all classes, the flagship (notebooks 04 and 07)",
+            summary="convolutional conditional GAN, all classes, the flagship (a simpler one in notebook 04)",
             generator="build_modulated_generator",
             discriminator="build_classifying_discriminator",
             conditional=True,
@@ -206,6 +206,6 @@ def override(recipe, settings):
             if converted is None or not valid(converted):
                 raise InputError(f"{name} is {value!r}, expected {kind.__name__}: {expected}")
             if field in ("shift", "label_weight") and converted and not getattr(recipe, field):
-                raise InputError(f"{recipe.name} cannot use {name}; only cgan can")
+                raise InputError(f"{recipe.name} has no {name}: it is {getattr(recipe, field)} there, and can be nothing else")
             changes[field] = converted
     return dataclasses.replace(recipe, **changes)

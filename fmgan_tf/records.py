@@ -1,9 +1,10 @@
-"""Keeps finished runs in assets/ and makes README's table of results from what is there.
+"""Keeps finished runs in assets/ and makes README's tables and the pictures of its races from what is there.
 
 python -m fmgan_tf evaluate RUN --output RUN
 python -m fmgan_tf.records keep RUN                  # -> assets/RECIPE, with the generator: a shipped model
 python -m fmgan_tf.records keep RUN three-minutes    # -> assets/three-minutes/RECIPE, records and pictures only
 python -m fmgan_tf.records table                     # README's tables anew
+python -m fmgan_tf.records races                     # assets/race/*.png anew, from race.csv and strips.npz in its folders
 """
 
 import argparse
@@ -165,6 +166,19 @@ def table(group=None):
     return "\n".join(lines) + "\n"
 
 
+def draw_races():
+    """Writes race.png and strip.png to assets/race: all races whose race.csv and strips.npz are kept in folders there."""
+    from fmgan_tf import plots, race
+
+    folder, rows, strips = pretrained.ASSETS / "race", [], {}
+    for path in sorted(folder.glob("*/race.csv")):
+        more_rows, more_strips = race.read(path.parent)
+        rows += more_rows
+        strips |= more_strips
+    plots.save_figure(folder / "race.png", race.show(rows))
+    plots.save_figure(folder / "strip.png", race.show_strip(rows, strips, moments=4))
+
+
 def fill(text):
     """README's text with every table of results made anew.
 
@@ -183,10 +197,13 @@ def main(arguments=None):
     keeping.add_argument("run", type=pathlib.Path)
     keeping.add_argument("group", nargs="?", help="folder in assets/ for records alone (default: ship the model)")
     commands.add_parser("table", help="make README's tables of results anew")
+    commands.add_parser("races", help="draw the pictures of the races in assets/race/ anew")
     arguments = parser.parse_args(arguments)
     try:
         if arguments.command == "keep":
             keep(arguments.run, arguments.group)
+        elif arguments.command == "races":
+            draw_races()
         readme = ROOT / "README.md"
         readme.write_text(fill(readme.read_text()))
     except (InputError, OSError) as error:

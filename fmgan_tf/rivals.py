@@ -177,13 +177,13 @@ def _ladder():
         ),
         (
             "narrow",
-            "networks a quarter as wide, kernels of 4",
+            "networks a quarter to half as wide, kernels of 4",
             {"generator": "build_dcgan_generator", "discriminator": "build_dcgan_discriminator"},
         ),
         ("average", "the moving average of the generator", {"ema_decay": 0.995}),
         (
             "labels",
-            "conditioning by projection",
+            "the label, by projection, and with it a discriminator of one more convolution and a dense layer",
             {"generator": "build_cgan_generator", "discriminator": "build_projection_discriminator"}
             | {"conditional": True, "latent_dim": 64},
         ),

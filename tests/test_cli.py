@@ -88,6 +88,14 @@ def test_training_and_resuming(capsys, blobs, tmp_path, monkeypatch):
     assert "4 steps" in capsys.readouterr().out
 
 
+def test_what_a_recipe_does_not_have_cannot_be_turned_on():
+    with pytest.raises(InputError, match="dcgan has no shift: it is 0 there"):
+        recipes.override(recipes.get("dcgan"), {"shift": "1"})
+    with pytest.raises(InputError, match="dense-cgan has no label_weight"):
+        recipes.override(recipes.get("dense-cgan"), {"label_weight": "0.5"})
+    assert recipes.override(recipes.get("cgan"), {"shift": "0", "label_weight": "0"}).shift == 0
+
+
 def test_learning_rate_sets_both():
     recipe = recipes.override(recipes.get("dcgan"), {"learning_rate": "2e-4"})
     assert recipe.generator_learning_rate == recipe.discriminator_learning_rate == 2e-4

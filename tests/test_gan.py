@@ -175,6 +175,16 @@ def test_generated_images_get_the_labels_of_the_real_ones():
     assert float(values["generator_loss"]) == pytest.approx(expected, rel=1e-4)
 
 
+def test_without_weight_the_class_costs_nothing_and_the_class_head_stays_as_it_is():
+    model = build("cgan", label_weight=0.0)
+    head = model.discriminator.get_layer("class_logits")
+    before = head.get_weights()
+    values = model.train_step((tf.constant(IMAGES), LABELS))
+    assert all(np.isfinite(float(value)) for value in values.values())
+    for old, new in zip(before, head.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
 def test_the_discriminator_sees_images_moved_by_at_most_the_shift():
     """Images with one bright pixel, and a discriminator that notes where it saw it."""
     model = build("cgan", batch_size=64)
@@ -186,6 +196,7 @@ def test_the_discriminator_sees_images_moved_by_at_most_the_shift():
         seen.append(inputs[0].numpy()[..., 0])
         return tf.zeros((64, 1)), tf.zeros((64, 10))
 
+    note.outputs = [None, None]
     model.discriminator = note
     model.judge([tf.constant(images), tf.zeros(64, "int32")])
     model.judge([tf.constant(images), tf.zeros(64, "int32")])

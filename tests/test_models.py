@@ -8,11 +8,16 @@ from fmgan_tf import InputError, models
 
 GENERATORS = (models.build_dcgan_generator, models.build_deconv_generator)
 DISCRIMINATORS = (models.build_dcgan_discriminator, models.build_dense_discriminator)
-CONDITIONAL_GENERATORS = {models.build_cgan_generator: (64, 10), models.build_dense_cgan_generator: (100, 2)}
+CONDITIONAL_GENERATORS = {
+    models.build_cgan_generator: (64, 10),
+    models.build_modulated_generator: (64, 10),
+    models.build_dense_cgan_generator: (100, 2),
+}
 CONDITIONAL_DISCRIMINATORS = {
     models.build_concatenating_discriminator: 10,
     models.build_label_map_discriminator: 10,
     models.build_projection_discriminator: 10,
+    models.build_classifying_discriminator: 10,
     models.build_dense_cgan_discriminator: 2,
 }
 ALL = (*GENERATORS, *DISCRIMINATORS, *CONDITIONAL_GENERATORS, *CONDITIONAL_DISCRIMINATORS)
@@ -91,11 +96,30 @@ def test_conditional_discriminators(build, size):
     discriminator = build(image_size=size)
     image = np.random.default_rng(0).uniform(-1, 1, (1, size, size, 1)).astype("float32")
     images, labels = np.tile(image, (classes, 1, 1, 1)), np.arange(classes)
-    logits = discriminator([images, labels]).numpy()
+    logits_only = keras.Model(discriminator.inputs, discriminator.outputs[0])
+    logits = logits_only([images, labels]).numpy()
     assert logits.dtype == np.float32 and logits.shape == (classes, 1) and len(set(logits[:, 0])) == classes
-    np.testing.assert_allclose(logits[1:2], discriminator([image, labels[1:2]]), atol=1e-5)
+    np.testing.assert_allclose(logits[1:2], logits_only([image, labels[1:2]]), atol=1e-5)
     probabilities = models.with_probability(discriminator)([images, labels]).numpy()
     np.testing.assert_allclose(probabilities, 1 / (1 + np.exp(-logits)), rtol=1e-5)
+
+
+def test_the_classifying_discriminator_names_a_class_whatever_it_was_told():
+    images = np.random.default_rng(0).uniform(-1, 1, (3, 28, 28, 1)).astype("float32")
+    discriminator = models.build_classifying_discriminator()
+    (first, named), (second, again) = (discriminator([images, np.full(3, label)]) for label in (2, 7))
+    assert named.shape == (3, 10) and np.abs(first - second).max() > 0
+    np.testing.assert_array_equal(named, again)
+
+
+def test_modulation_starts_as_plain_batch_normalisation_and_a_shift():
+    """Every scale is 1 at first, whatever noise and label; the shifts are not."""
+    generator = models.build_modulated_generator()
+    stages = [layer for layer in generator.layers if isinstance(layer, keras.layers.Multiply)]
+    assert len(stages) == 3
+    scales = keras.Model(generator.inputs, [stage.input[1] for stage in stages])([NOISE[:, :64], np.arange(5)])
+    for scale, filters in zip(scales, (64, 32, 8), strict=True):
+        np.testing.assert_array_equal(scale, np.ones((5, 1, 1, filters)))
 
 
 def test_projection_is_that_of_its_formula():

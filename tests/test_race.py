@@ -29,7 +29,7 @@ def test_a_contender_without_an_average_does_not_pay_for_one():
 
 
 @pytest.mark.parametrize("name", rivals.LADDER)
-def test_every_rung_of_the_ladder_learns(name):
+def test_every_rung_of_the_ladder_takes_a_step(name):
     recipe = rivals.LADDER[name]
     model = race.build(recipe, 0)
     images = tf.zeros((8, 28, 28, 1))
@@ -42,9 +42,7 @@ def test_every_rung_of_the_ladder_learns(name):
 
 def test_moments():
     assert race.moments(3) == [3]
-    times = race.moments(180)
-    assert times[0] == 5 and times[-1] == 180 and all(low < high for low, high in zip(times, times[1:], strict=False))
-    assert times == [5, 10, 20, 40, 80, 180]
+    assert race.moments(180) == [5, 10, 20, 40, 80, 180]
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pathlib
 import re
 import shutil
 
-from fmgan_tf import pretrained, records
+from fmgan_tf import pretrained, race, records
 
 ROOT = pathlib.Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
@@ -30,6 +30,23 @@ def test_a_table_follows_its_records(tmp_path, monkeypatch):
     report["figures"]["fid_fmnist"]["value"] = 98.7654
     path.write_text(json.dumps(report))
     assert "| 98.77 ± " in records.fill(TEXT) != TEXT
+
+
+def test_what_is_said_of_the_race_is_what_its_records_say():
+    said = " ".join(TEXT[TEXT.index("*A race on") : TEXT.index("To repeat it")].split())
+    for folder, name, seconds, text, digits in (
+        ("three-minutes", "cgan", 180, "after three minutes `cgan` stands at {}", 2),
+        ("three-minutes", "prototype", 180, "the prototype it grew from at {}", 2),
+        ("three-minutes", "cgan", 5, "`cgan` was at {} after five seconds", 0),
+        ("twelve-minutes", "tutorial", 720, "stands at {} after twelve minutes", 0),
+    ):
+        rows, _ = race.read(ROOT / "assets" / "race" / folder)
+        values = [
+            row["fid_fmnist"] for row in rows if row["contender"] == name and 0 <= row["seconds"] - seconds < 0.5
+        ]
+        assert len(values) == 3
+        low, mean, high = (f"{value:.{digits}f}" for value in (min(values), sum(values) / 3, max(values)))
+        assert text.format(f"{mean} ({low} to {high})") in said.replace("After", "after"), (name, low, mean, high)
 
 
 def test_links_lead_somewhere():

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import imageio.v3 as imageio
 import keras
@@ -68,3 +69,13 @@ def test_cut_finds_the_images():
     np.testing.assert_array_equal(
         records.cut(sheet, True), images.reshape(10, 8, 28, 28, 1)[:, :2].reshape(20, 28, 28, 1)
     )
+
+
+def test_the_races_are_drawn_from_what_is_kept(tmp_path, monkeypatch):
+    shutil.copytree(pretrained.ASSETS / "race", tmp_path / "race")
+    monkeypatch.setattr(pretrained, "ASSETS", tmp_path)
+    for name in ("race.png", "strip.png"):
+        (tmp_path / "race" / name).unlink()
+    records.draw_races()
+    for name, least in (("race.png", 300), ("strip.png", 12 * 58)):  # three contenders, four moments each
+        assert imageio.imread(tmp_path / "race" / name).shape[0] >= least
