@@ -52,8 +52,7 @@ def show_images(images, columns=None, title=None, row_labels=None):
     sheet = tile(images, columns)
     # Two screen pixels for every image pixel, so that nothing is smoothed and the file stays small.
     height, width = (2 * pixels / 100 for pixels in sheet.shape)
-    left = max(1.0, 0.085 * max(map(len, row_labels))) if row_labels else 0.0
-    top = 0.35 if title else 0.0
+    left, top = (1.0 if row_labels else 0.0), (0.35 if title else 0.0)
     figure = plt.figure(figsize=(left + width, top + height), dpi=100)
     axis = figure.add_axes((left / (left + width), 0, width / (left + width), height / (top + height)))
     axis.imshow(sheet, cmap="gray", vmin=0, vmax=255, interpolation="nearest", aspect="auto")
@@ -115,10 +114,10 @@ def show_training_curves(steps, guessing=GUESSING):
     for axis in (top, bottom):
         axis.legend(loc="upper left", frameon=False, ncols=2)
         axis.spines[["top", "right"]].set_visible(False)
-    # A few extreme first steps must not flatten the rest.
+    # A few extreme first steps must not flatten the rest, and the dotted lines must be in sight.
     if len(steps["step"]):
         highest = max(np.percentile(steps[name], 99.5) for name in ("discriminator_loss", "generator_loss"))
-        top.set_ylim(min(0.0, float(np.min(steps["generator_loss"]))), 1.25 * max(1.5, float(highest)))
+        top.set_ylim(min(0.0, float(np.min(steps["generator_loss"]))), 1.25 * max(1.5, float(highest), *guessing))
     figure.tight_layout()
     return figure
 
@@ -204,8 +203,8 @@ def save_gif(path, frames, milliseconds=250, rest=4):
 
 
 def save_figure(path, figure):
-    """Writes a matplotlib Figure as a PNG of 100 dpi and closes it."""
+    """Writes a matplotlib Figure as a PNG of 100 dpi, wide enough for its longest label, and closes it."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=100, format="png")
+    figure.savefig(buffer, dpi=100, format="png", bbox_inches="tight")
     plt.close(figure)
     write_whole(path, buffer.getvalue())

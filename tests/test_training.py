@@ -287,7 +287,10 @@ def test_plots(tmp_path):
     plots.save_gif(tmp_path / "a.gif", [np.zeros((8, 8), "uint8"), np.full((8, 8), 255, "uint8")])
     frames = imageio.imread(tmp_path / "a.gif", index=None)
     assert len(frames) == 2 and frames[0].max() == 0 and frames[1].min() == 255
-    figure = plots.show_training_curves({"step": np.arange(3), **{name: np.ones(3) for name in training.COLUMNS}})
+    ones = {name: np.ones(3) for name in training.COLUMNS}
+    figure = plots.show_training_curves({"step": np.arange(3), **ones}, (4.3, 2.3))
+    low, high = figure.axes[0].get_ylim()
+    assert low <= 1 and 4.3 < high  # the losses of guessing are in sight, however far the run has left them behind
     plots.save_figure(tmp_path / "a.png", figure)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.gif", "a.png"]
 
