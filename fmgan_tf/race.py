@@ -73,12 +73,17 @@ def moments(seconds):
 class _Clock(keras.callbacks.Callback):
     """Measures at the given moments, and stops at the last."""
 
-    def __init__(self, moments, measure):
+    def __init__(self, recipe, moments, measure):
         super().__init__()
-        self.moments, self.measure, self.steps, self.spent = list(moments), measure, 0, 0.0
+        self.recipe, self.moments, self.measure, self.end = recipe, list(moments), measure, moments[-1]
+        self.steps, self.spent = 0, 0.0
 
     def on_train_begin(self, logs=None):
         self.start = time.perf_counter()
+
+    def on_train_batch_begin(self, batch, logs=None):
+        seconds = self.spent + time.perf_counter() - self.start
+        training.cool(self.model, self.recipe, min(1.0, seconds / self.end))
 
     def on_train_batch_end(self, batch, logs=None):
         float(logs["generator_loss"])  # waits until the step is really over
@@ -131,7 +136,7 @@ def run(recipe, seed, dataset, seconds, real, samples=SAMPLES):
             flush=True,
         )
 
-    clock = _Clock(moments(seconds), measure)
+    clock = _Clock(recipe, moments(seconds), measure)
     model.fit(stream, steps_per_epoch=sys.maxsize, shuffle=False, verbose=0, callbacks=[clock])
     return rows, pictures
 

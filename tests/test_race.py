@@ -1,5 +1,7 @@
 import csv
+import dataclasses
 import json
+import types
 
 import imageio.v3 as imageio
 import numpy as np
@@ -85,21 +87,56 @@ def test_a_race(small, tmp_path, capsys, monkeypatch):
         race.race(["cgan"], small, tmp_path / "race", minutes=0.02, seeds=2, samples=150)
 
 
-def test_measuring_stops_the_clock(small, monkeypatch):
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock of the race's own: every look at it takes 10 ms, and tests can let time pass."""
+    clock = types.SimpleNamespace(now=0.0)
+
+    def perf_counter():
+        clock.now += 0.01
+        return clock.now
+
+    monkeypatch.setattr(race, "time", types.SimpleNamespace(perf_counter=perf_counter))
+    return clock
+
+
+def test_measuring_stops_the_clock(small, clock, monkeypatch):
     """However long a measurement takes, the contender gets no more and no fewer seconds of training."""
     real = metrics.Moments.of(features.classifier_features(small.test_images)[0])
     distance = metrics.frechet_distance
 
     def slow(*arguments):
-        import time
-
-        time.sleep(1.0)
+        clock.now += 1000.0
         return distance(*arguments)
 
     monkeypatch.setattr(metrics, "frechet_distance", slow)
     rows, pictures = race.run(recipes.RECIPES["cgan"], 0, small, 0.5, real, samples=150)
-    assert len(rows) == len(pictures) > 3 and 0.5 <= rows[-1]["seconds"] < 0.9
+    assert len(rows) == len(pictures) == len(race.moments(0.5)) > 4
+    for row, moment in zip(rows, race.moments(0.5), strict=True):
+        assert moment - 0.001 <= row["seconds"] <= moment + 0.03  # of one step, which looks twice
     assert pictures[0].shape == (10, 28, 28, 1)
+
+
+def test_a_cooldown_falls_to_zero_with_the_time_of_the_race(small, clock, monkeypatch):
+    real = metrics.Moments.of(features.classifier_features(small.test_images)[0])
+    built, rates = [], []
+    build, distance = race.build, metrics.frechet_distance
+
+    def noting_build(*arguments):
+        built.append(build(*arguments))
+        return built[-1]
+
+    def noting_distance(*arguments):
+        rates.append([float(getattr(built[0], f"{name}_optimizer").learning_rate) for name in ("generator", "discriminator")])
+        return distance(*arguments)
+
+    monkeypatch.setattr(race, "build", noting_build)
+    monkeypatch.setattr(metrics, "frechet_distance", noting_distance)
+    recipe = dataclasses.replace(recipes.RECIPES["cgan"], cooldown=1.0, discriminator_learning_rate=4e-4)
+    rows, _ = race.run(recipe, 0, small, 0.5, real, samples=150)
+    for row, (generator, discriminator) in zip(rows, rates, strict=True):
+        assert generator == pytest.approx(8e-4 * (1 - row["seconds"] / 0.5), abs=8e-4 * 0.05)  # set before the step
+        assert discriminator == pytest.approx(generator / 2, rel=1e-5)
 
 
 def test_unknown_contenders(capsys):
