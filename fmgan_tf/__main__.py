@@ -79,6 +79,12 @@ def parser():
         help="equal bits from equal seeds, with --epochs on one machine; somewhat slower",
     )
     train.add_argument(
+        "--strategy",
+        choices=("one", "mirrored", "multiworker"),
+        default="one",
+        help="one device (default), all GPUs of this machine, or all machines in TF_CONFIG",
+    )
+    train.add_argument(
         "--set",
         type=_setting,
         action="append",
@@ -146,6 +152,21 @@ def parser():
     race.add_argument(
         "--output", type=pathlib.Path, default=pathlib.Path("runs/race"), help="folder (default: runs/race)"
     )
+
+    roofline = add("roofline", "Show how well train steps use the processor, beside the fastest matrix product.")
+    roofline.add_argument(
+        "--recipes",
+        nargs="+",
+        default=["tutorial", "cgan"],
+        metavar="NAME",
+        help="contenders of a race (default: tutorial cgan)",
+    )
+    roofline.add_argument(
+        "--output",
+        type=pathlib.Path,
+        default=pathlib.Path("runs/roofline.png"),
+        help="FILE.png (default: runs/roofline.png)",
+    )
     return top
 
 
@@ -202,11 +223,12 @@ def command_train(arguments):
             else f"{output} holds a run already. Go on with it (--resume --output {output}), or choose another folder"
         )
 
-    from fmgan_tf import classifier, data, training
+    from fmgan_tf import classifier, data, distribute, training
 
     epochs, minutes = arguments.epochs, arguments.minutes
-    if recipe is recipes.CLASSIFIER and arguments.deterministic:
-        raise InputError("--deterministic is for GANs; the classifier is trained once and shipped")
+    if recipe is recipes.CLASSIFIER and (arguments.deterministic or arguments.strategy != "one"):
+        raise InputError("--deterministic and --strategy are for GANs; the classifier is trained once and shipped")
+    strategy = distribute.build_strategy(arguments.strategy)
     if recipe is recipes.CLASSIFIER:
         print(f"Training {recipe.name} into {output}. Ctrl-C gives up; nothing is saved before the end.", flush=True)
         record = classifier.train(recipe, data.load_fashion_mnist(), output, arguments.seed or 0, epochs, minutes)
@@ -230,6 +252,7 @@ def command_train(arguments):
         overrides=settings,
         resume=arguments.resume,
         deterministic=arguments.deterministic,
+        strategy=strategy,
     )
     if sys.stdout.isatty():
         print()
@@ -306,6 +329,25 @@ def command_race(arguments):
     print(f"Wrote race.csv, race.png, strip.png and race.json to {arguments.output}")
 
 
+def command_roofline(arguments):
+    if arguments.output.suffix != ".png":
+        raise InputError(f"--output {arguments.output} ends in {arguments.output.suffix!r}, expected .png")
+    from fmgan_tf import data, plots, race, roofline
+
+    contenders = [race.contender(name) for name in dict.fromkeys(arguments.recipes)]
+    dataset = data.load_fashion_mnist()
+    print("Measuring the fastest matrix product and memory; nothing else should be running.", flush=True)
+    peak, bandwidth = roofline.measure_peak(), roofline.measure_bandwidth()
+    views = []
+    for recipe in contenders:
+        print(f"Measuring the train step of {recipe.name}.", flush=True)
+        views.append(roofline.view(recipe, dataset, peak, bandwidth))
+    print(roofline.table(views))
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    plots.save_figure(arguments.output, roofline.show(views))
+    print(f"Wrote {arguments.output}")
+
+
 def _check_source(source, expected):
     """Refuses a SOURCE that is nowhere, before TensorFlow is imported."""
     from fmgan_tf import pretrained
@@ -340,6 +382,7 @@ COMMANDS = {
     "evaluate": command_evaluate,
     "analyze": command_analyze,
     "race": command_race,
+    "roofline": command_roofline,
 }
 
 

@@ -120,8 +120,11 @@ class GAN(keras.Model):
         Returns:
             float32 (count, latent_dim), standard normal.
         """
-        step = keras.ops.cast(self.generator_optimizer.iterations, "int64")
-        return tf.random.stateless_normal((count, self.latent_dim), seed=(self.seed, step))
+        return self.draw(count, self.generator_optimizer.iterations)
+
+    def draw(self, count, number):
+        """The noise of that number, float32 (count, latent_dim): another one for every seed and every int."""
+        return tf.random.stateless_normal((count, self.latent_dim), (self.seed, keras.ops.cast(number, "int64")))
 
     def update_average(self):
         """averaged <- d * averaged + (1 - d) * generator, for every weight, the statistics of batch normalisation too.
@@ -178,7 +181,7 @@ class GAN(keras.Model):
         # Seeded with the images seen so far: new noise for every batch, the same in every pass. The seeds of training's
         # noise are positive, these are negative.
         seen = keras.ops.cast(self.fid.real[0], "int64")
-        noise = tf.random.stateless_normal((tf.shape(real_images)[0], self.latent_dim), seed=(self.seed, -1 - seen))
+        noise = self.draw(tf.shape(real_images)[0], -1 - seen)
         self.fid.update_state(self.extract(real_images), self.extract(self.generate(condition(noise))))
         return {"fid": self.fid.result()}
 
@@ -208,17 +211,18 @@ class ConditionalGAN(GAN):
         """The discriminator's verdict on shifted images, see GAN."""
         images, labels = inputs
         if self.shift:
-            step = keras.ops.cast(self.generator_optimizer.iterations, "int64")  # drawn from it as the noise is
-            offsets = tf.random.stateless_uniform(
-                (images.shape[0], 2), (self.seed, -1 - step), -self.shift, self.shift + 1, tf.int32
-            )
-            images = data.shift(images, offsets, self.shift)
+            images = data.shift(images, self.offsets(images.shape[0]), self.shift)
         verdict = self.discriminator([images, labels], training=True)
         if len(self.discriminator.outputs) == 1:
             return verdict, 0.0
         logits, class_logits = verdict
         cost = keras.losses.sparse_categorical_crossentropy(labels, class_logits, from_logits=True)
         return logits, self.label_weight * keras.ops.mean(cost)
+
+    def offsets(self, count):
+        """How far judge() moves every image, int32 (count, 2) in [-shift, shift]; like the noise from seed and step alone."""
+        step = keras.ops.cast(self.generator_optimizer.iterations, "int64")
+        return tf.random.stateless_uniform((count, 2), (self.seed, -1 - step), -self.shift, self.shift + 1, tf.int32)
 
     def train_step(self, batch):
         """One update of both networks, see GAN.

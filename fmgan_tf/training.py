@@ -25,8 +25,10 @@ import math
 import os
 import pathlib
 import platform
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 
@@ -35,7 +37,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from fmgan_tf import Diverged, InputError, data, features, gan, losses, models, plots, recipes
+from fmgan_tf import Diverged, InputError, data, distribute, features, gan, losses, models, plots, recipes
 
 COLUMNS = ("discriminator_loss", "generator_loss", "real_probability", "generated_probability")
 EARLY_SAMPLES = (50, 100, 200, 400)  # steps of the first epoch after which samples are drawn as well
@@ -55,24 +57,42 @@ def build_gan(recipe, seed=0, builders=models):
         builders: the module that its builders are in.
 
     Returns:
-        gan.GAN, or gan.ConditionalGAN for a conditional recipe, compiled.
+        gan.GAN, or gan.ConditionalGAN for a conditional recipe, compiled; in a strategy's scope one that shares the work,
+        see distribute.shared.
     """
     keras.utils.set_random_seed(seed)
     sizes, settings = {"image_size": recipe.image_size}, {"ema_decay": recipe.ema_decay, "seed": seed}
     if recipe.conditional:
         sizes |= {"classes": recipe.classes}
         settings |= {"shift": recipe.shift, "label_weight": recipe.label_weight}
-    model = (gan.ConditionalGAN if recipe.conditional else gan.GAN)(
+    kind, optimizer = gan.ConditionalGAN if recipe.conditional else gan.GAN, keras.optimizers.Adam
+    if tf.distribute.has_strategy():
+        kind, optimizer = distribute.shared(kind, recipe.batch_size), distribute.averaging(optimizer)
+    model = kind(
         getattr(builders, recipe.generator)(latent_dim=recipe.latent_dim, **sizes),
         getattr(builders, recipe.discriminator)(**sizes),
         **settings,
     )
     model.compile(
-        keras.optimizers.Adam(recipe.generator_learning_rate, recipe.beta_1, recipe.beta_2),
-        keras.optimizers.Adam(recipe.discriminator_learning_rate, recipe.beta_1, recipe.beta_2),
+        optimizer(recipe.generator_learning_rate, recipe.beta_1, recipe.beta_2),
+        optimizer(recipe.discriminator_learning_rate, recipe.beta_1, recipe.beta_2),
         losses.LOSSES[recipe.loss],
     )
     return model
+
+
+def cool(model, recipe, progress):
+    """Sets the learning rates of a model: those of its recipe until its cooldown begins, then falling linearly to zero.
+
+    Args:
+        model: gan.GAN, compiled.
+        recipe: recipes.Recipe.
+        progress: float in [0, 1], how much of the run is over.
+    """
+    if recipe.cooldown:
+        rate = min(1.0, (1.0 - progress) / recipe.cooldown)
+        model.generator_optimizer.learning_rate = recipe.generator_learning_rate * rate
+        model.discriminator_optimizer.learning_rate = recipe.discriminator_learning_rate * rate
 
 
 def train(
@@ -86,6 +106,7 @@ def train(
     resume=False,
     verbose=True,
     deterministic=False,
+    strategy=None,
 ):
     """Trains a recipe on Fashion-MNIST's training images.
 
@@ -102,17 +123,20 @@ def train(
         deterministic: make TensorFlow add up in the same order every time, from here on in this process: the same seed,
             epochs, machine, thread count and versions then give equal bits, and so does a run that was interrupted.
             Somewhat slower; ignored with resume.
+        strategy: see distribute.build_strategy; one device if None. The batch is split among its replicas. Of several
+            workers the first keeps the run; with resume all of them must see its folder.
 
     Returns:
         dict, the content of run.json.
 
     Raises:
         RunError: the folder holds a run and resume is False, or holds none and resume is True; or another process trains
-            into it.
+            into it; or the strategy does not fit: replicas that the batch cannot be split among, workers whose clocks
+            would have to agree (minutes), a worker that is gone.
         Diverged: a loss became NaN; the last good state is kept.
     """
     output = pathlib.Path(output)
-    record_path = output / "run.json"
+    strategy = strategy or tf.distribute.get_strategy()
     if resume:
         record = read_record(output)
         recipe = recipes.Recipe(**record["recipe"])
@@ -121,7 +145,7 @@ def train(
         if epochs is None and minutes is None:
             epochs, minutes = record["epochs"], record["minutes"]
     else:
-        if record_path.exists():
+        if (output / "run.json").exists() and distribute.is_chief(strategy):
             raise RunError(
                 f"{output} holds a run already. Go on with it (--resume), or choose another folder (--output)."
             )
@@ -129,11 +153,43 @@ def train(
         record["deterministic"] = deterministic
     if epochs is None and minutes is None:
         minutes = recipe.minutes
+    replicas = strategy.num_replicas_in_sync
+    if recipe.batch_size % replicas:
+        raise RunError(f"batch_size is {recipe.batch_size}, expected a multiple of {replicas}, the number of replicas")
+    if distribute.is_multiworker(strategy) and minutes is not None:
+        raise RunError(f"minutes is {minutes:g}, expected epochs: the clocks of several workers never agree (--epochs)")
+    record["replicas"] = replicas
     if deterministic:
         tf.config.experimental.enable_op_determinism()
     output.mkdir(parents=True, exist_ok=True)
-    with _alone_in(output):
-        return _train(recipe, dataset, output, seed, epochs, minutes, record, resume, verbose)
+    with _own_folder(output, strategy, resume) as folder, _alone_in(folder):
+        try:
+            return _train(recipe, dataset, folder, seed, epochs, minutes, record, resume, verbose, strategy)
+        except OSError as error:
+            raise RunError(
+                f"Writing to {output} failed: {error}. It keeps its newest checkpoint; when the cause is mended, go on with "
+                f"--resume --output {output}"
+            ) from error
+        except tf.errors.OpError as error:
+            if not distribute.is_multiworker(strategy):
+                raise
+            raise RunError(
+                f"Another worker is gone or cannot be reached ({error.message.splitlines()[0]}). {output} keeps its newest "
+                "checkpoint; start all workers again with --resume"
+            ) from error
+
+
+@contextlib.contextmanager
+def _own_folder(folder, strategy, resume):
+    """The run folder for whoever keeps the run. Every other worker does the same in a temporary one: saving a model is
+    something that all workers take part in."""
+    if distribute.is_chief(strategy):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        if resume:
+            shutil.copytree(folder, temporary, dirs_exist_ok=True)
+        yield pathlib.Path(temporary)
 
 
 @contextlib.contextmanager
@@ -149,7 +205,7 @@ def _alone_in(folder):
         yield
 
 
-def _train(recipe, dataset, output, seed, epochs, minutes, record, resume, verbose):
+def _train(recipe, dataset, output, seed, epochs, minutes, record, resume, verbose, strategy):
     record_path = output / "run.json"
     # The test images are kept for the final figure: whoever picks an epoch or a recipe by val_fid has not seen them. With
     # all ten classes the validation images are trained on too: a generator which memorises looks good here; `evaluate` tells.
@@ -160,12 +216,13 @@ def _train(recipe, dataset, output, seed, epochs, minutes, record, resume, verbo
     if recipe.batch_size > len(images):
         raise RunError(f"batch_size is {recipe.batch_size}, expected at most {len(images)}, the number of images")
     steps_per_epoch = recipe.steps_per_epoch or len(images) // recipe.batch_size
-    model = build_gan(recipe, seed)
-    extractor, dimensions = features.classifier_extractor()
-    if recipe.pixels == "sigmoid":  # the classifier was trained on [-1, 1]
-        model.measure_fid(lambda images: extractor(2.0 * images - 1.0), dimensions)
-    else:
-        model.measure_fid(extractor, dimensions)
+    with strategy.scope():
+        model = build_gan(recipe, seed)
+        extractor, dimensions = features.classifier_extractor()
+        if recipe.pixels == "sigmoid":  # the classifier was trained on [-1, 1]
+            model.measure_fid(lambda images: extractor(2.0 * images - 1.0), dimensions)
+        else:
+            model.measure_fid(extractor, dimensions)
     if len(validation[0]) <= dimensions:  # too few for a distance: val_fid stays empty (NaN)
         validation = None
     elif not recipe.conditional:
@@ -190,9 +247,10 @@ def _train(recipe, dataset, output, seed, epochs, minutes, record, resume, verbo
         plots.write_whole(record_path, json.dumps(record | {"status": "running"}, indent=2))
 
     def fit(last_epoch, steps):
+        labels = dataset.train_labels if recipe.conditional else None
         model.fit(
-            data.batches(
-                images, recipe.batch_size, seed, run.step, dataset.train_labels if recipe.conditional else None
+            distribute.split(
+                data.batches(images, recipe.batch_size, seed, run.step, labels), recipe.batch_size, strategy
             ),
             initial_epoch=run.step // steps_per_epoch,
             epochs=last_epoch,
@@ -355,10 +413,7 @@ class _Run(keras.callbacks.Callback):
                 self.save_checkpoint(self.model)
 
     def on_train_batch_begin(self, batch, logs=None):
-        if self.recipe.cooldown:
-            rate = min(1.0, (1.0 - self.progress()) / self.recipe.cooldown)
-            self.model.generator_optimizer.learning_rate = self.recipe.generator_learning_rate * rate
-            self.model.discriminator_optimizer.learning_rate = self.recipe.discriminator_learning_rate * rate
+        cool(self.model, self.recipe, self.progress())
 
     def on_train_batch_end(self, batch, logs=None):
         values = [float(logs[name]) for name in COLUMNS]
@@ -450,7 +505,8 @@ class _Run(keras.callbacks.Callback):
         start = time.perf_counter()
         validation = tuple(self.validation) if self.recipe.conditional else self.validation
         batches = tf.data.Dataset.from_tensor_slices(validation).batch(250)
-        self.val_fid = float(model.evaluate(batches, verbose=0, return_dict=True)["fid"])
+        model.evaluate(batches, verbose=0)
+        self.val_fid = float(model.fid.result())  # of all replicas
         self.overhead += time.perf_counter() - start
 
     def save_checkpoint(self, model):
@@ -476,7 +532,7 @@ class _Run(keras.callbacks.Callback):
             history = read_csv(self.output / "history.csv")
         except (OSError, ValueError, KeyError) as error:
             raise RunError(f"{self.output} cannot be resumed: {error}") from error
-        step = int(model.generator_optimizer.iterations)
+        step = int(model.generator_optimizer.iterations.numpy())
         # The values were float32 when they were written; as such they come back exactly.
         self.rows = [
             [int(row[0]), row[1], *map(float, np.float32(row[2:]))] for row in zip(*steps.values(), strict=True)

@@ -1,0 +1,69 @@
+"""A few steps with every loss on one device, on two of this machine's, or as one of two workers: what test_distribute compares.
+
+python tests/distributed.py one|mirrored|multiworker OUTPUT.npz
+
+The optimizer is plain gradient descent: Adam would forgive gradients of the wrong size.
+"""
+
+import dataclasses
+import sys
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from fmgan_tf import data, distribute, losses, recipes, training
+
+BATCH, STEPS = 16, 6
+
+
+class Descent(keras.optimizers.SGD):
+    """Called as Adam is."""
+
+    def __init__(self, learning_rate, beta_1, beta_2):
+        super().__init__(0.02)
+
+
+def main(strategy_name, output):
+    if strategy_name == "mirrored":
+        (cpu,) = tf.config.list_physical_devices("CPU")
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    strategy = distribute.build_strategy(strategy_name)
+    keras.optimizers.Adam = Descent
+    random = np.random.default_rng(0)
+    labels = np.arange(96, dtype="int32") % 10
+    images = random.uniform(-1, 1, (96, 28, 28, 1)).astype("float32")
+    found = {"replicas": strategy.num_replicas_in_sync}
+    for name in ("dcgan", *losses.LOSSES):
+        if name == "dcgan":
+            recipe = dataclasses.replace(recipes.get("dcgan"), batch_size=BATCH)
+        else:
+            recipe = dataclasses.replace(recipes.get("cgan"), loss=name, batch_size=BATCH)
+        with strategy.scope():
+            model = training.build_gan(recipe, seed=0)
+            model.measure_fid(lambda images: tf.reduce_mean(images, (2, 3))[:, :3], 3)
+        stream = data.batches(images, BATCH, 0, labels=labels if recipe.conditional else None)
+        stream = distribute.split(stream, BATCH, strategy)
+        steps = []
+        seen = keras.callbacks.LambdaCallback(
+            on_train_batch_end=lambda batch, logs: steps.append([float(logs[key]) for key in training.COLUMNS])
+        )
+        history = model.fit(stream, steps_per_epoch=STEPS, shuffle=False, verbose=0, callbacks=[seen]).history
+        found[f"{name}/steps"] = steps
+        found[f"{name}/means"] = [history[key][0] for key in training.COLUMNS]
+        for network in ("generator", "discriminator", "averaged_generator"):
+            for index, weight in enumerate(getattr(model, network).weights):
+                found[f"{name}/{network}/{index}"] = weight.numpy()
+        found[f"{name}/iterations"] = model.generator_optimizer.iterations.numpy()
+        real = (images, labels) if recipe.conditional else images
+        model.evaluate(tf.data.Dataset.from_tensor_slices(real).batch(32), verbose=0)
+        count, total, _ = (variable.numpy() for variable in model.fid.real)
+        origin = model.fid.origin.numpy()
+        found[f"{name}/counted"] = [count, model.fid.generated[0].numpy()]
+        found[f"{name}/real mean"] = total / count + origin
+        found[f"{name}/fid"] = float(model.fid.result())
+    np.savez(output, **found)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

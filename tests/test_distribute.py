@@ -1,0 +1,131 @@
+"""Several devices do what one does. In processes of their own: devices and clusters are set up once, before anything computes."""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from fmgan_tf import InputError, distribute, recipes, training
+from fmgan_tf.__main__ import main
+
+SCRIPT = pathlib.Path(__file__).with_name("distributed.py")
+
+
+def cluster(count=2):
+    """TF_CONFIG for workers on loopback, as text for each."""
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    workers = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
+    for one in sockets:
+        one.close()
+    return [
+        json.dumps({"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}) for index in range(count)
+    ]
+
+
+def start(*command, config=None):
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+    if config:
+        environment["TF_CONFIG"] = config
+    return subprocess.Popen(
+        [sys.executable, *map(str, command)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(*processes, expected=0):
+    texts = [process.communicate(timeout=600) for process in processes]
+    for process, text in zip(processes, texts, strict=True):
+        assert process.returncode == expected, "\n".join(text)[-3000:]
+    return texts
+
+
+@pytest.fixture(scope="module")
+def one_device(tmp_path_factory):
+    path = tmp_path_factory.mktemp("one") / "one.npz"
+    finish(start(SCRIPT, "one", path))
+    return dict(np.load(path))
+
+
+def compare(one, several):
+    assert one["replicas"] == 1 and several["replicas"] == 2
+    assert one.keys() == several.keys()
+    for name, value in one.items():
+        if name.endswith("/fid"):  # the replicas draw other noise
+            assert several[name] == pytest.approx(float(value), rel=0.3), name
+        elif name != "replicas":
+            np.testing.assert_allclose(several[name], value, rtol=2e-3, atol=2e-5, err_msg=name)
+
+
+def test_two_devices_do_what_one_does(one_device, tmp_path):
+    finish(start(SCRIPT, "mirrored", tmp_path / "two.npz"))
+    compare(one_device, dict(np.load(tmp_path / "two.npz")))
+
+
+def test_two_workers_do_what_one_device_does(one_device, tmp_path):
+    paths = [tmp_path / "first.npz", tmp_path / "second.npz"]
+    finish(*(start(SCRIPT, "multiworker", path, config=text) for path, text in zip(paths, cluster(), strict=True)))
+    first, second = (dict(np.load(path)) for path in paths)
+    compare(one_device, first)
+    for name, value in first.items():
+        np.testing.assert_array_equal(value, second[name], err_msg=name)  # both workers hold the same
+
+
+TRAIN = ("-m", "fmgan_tf", "train", "cgan", "--epochs", 2, "--set", "steps_per_epoch=40", "--strategy", "multiworker")
+
+
+def test_a_run_of_two_workers_and_one_that_dies(fashion_mnist, tmp_path):
+    """The survivor says so and ends; the run goes on from its checkpoint, on two workers or on one device."""
+    folder = tmp_path / "run"
+    workers = [start(*TRAIN, "--output", folder, config=text) for text in cluster()]
+    deadline = time.monotonic() + 300
+    while not (folder / "history.csv").exists() or len(training.read_csv(folder / "history.csv")["epoch"]) < 1:
+        assert time.monotonic() < deadline and all(worker.poll() is None for worker in workers)
+        time.sleep(0.05)
+    workers[1].kill()
+    _, errors = workers[0].communicate(timeout=300)
+    assert workers[0].returncode == 2, errors[-3000:]
+    assert "Another worker is gone" in errors and "--resume" in errors and "Traceback" not in errors
+    assert json.loads((folder / "run.json").read_text())["status"] == "running"
+    resume = ("-m", "fmgan_tf", "train", "--resume", "--output", folder, "--strategy", "multiworker")
+    finish(*(start(*resume, config=text) for text in cluster()))
+    record = json.loads((folder / "run.json").read_text())
+    assert record["status"] == "complete" and record["steps"] == 80 and record["replicas"] == 2
+    history = training.read_csv(folder / "history.csv")
+    assert list(history["epoch"]) == [1, 2] and np.isfinite(history["val_fid"]).all()
+    assert list(training.read_csv(folder / "steps.csv")["step"]) == list(range(1, 81))
+    assert main(["generate", str(folder), "--count", "10", "--output", str(tmp_path / "images.npz")]) == 0
+    assert main(["train", "--resume", "--epochs", "3", "--output", str(folder)]) == 0  # alone
+    assert json.loads((folder / "run.json").read_text())["replicas"] == 1
+
+
+def test_a_cluster_that_is_none(monkeypatch, tmp_path, capsys):
+    worker = {"type": "worker", "index": 0}
+    for text in ("", "{", "[]", json.dumps({"task": worker}), json.dumps({"cluster": {"worker": []}, "task": worker})):
+        monkeypatch.setenv("TF_CONFIG", text)
+        with pytest.raises(InputError, match="TF_CONFIG is .*expected JSON like"):
+            distribute.build_strategy("multiworker")
+    monkeypatch.delenv("TF_CONFIG")
+    assert main(["train", "--strategy", "multiworker", "--output", str(tmp_path / "run")]) == 2
+    assert "TF_CONFIG" in capsys.readouterr().err and not (tmp_path / "run").exists()
+    with pytest.raises(SystemExit):
+        main(["train", "--strategy", "mirored"])
+    assert "Did you mean 'mirrored'" in capsys.readouterr().err
+
+
+class Strategy:
+    """Of three replicas."""
+
+    num_replicas_in_sync = 3
+
+
+def test_a_batch_that_cannot_be_split(blobs, tmp_path):
+    with pytest.raises(training.RunError, match="batch_size is 64, expected a multiple of 3"):
+        training.train(recipes.get("dcgan"), blobs, tmp_path / "run", epochs=1, strategy=Strategy())
+    assert not (tmp_path / "run").exists()
