@@ -199,6 +199,8 @@ def save_gif(path, frames, milliseconds=250, rest=4):
         rest: how many times as long the last one stays.
     """
     durations = [milliseconds] * (len(frames) - 1) + [rest * milliseconds]
+    if len(frames) == 1:
+        (durations,) = durations  # for a single frame the writer takes no list
     write_whole(path, imageio.imwrite("<bytes>", np.stack(frames), extension=".gif", duration=durations, loop=0))
 
 

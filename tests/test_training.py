@@ -287,6 +287,8 @@ def test_plots(tmp_path):
     plots.save_gif(tmp_path / "a.gif", [np.zeros((8, 8), "uint8"), np.full((8, 8), 255, "uint8")])
     frames = imageio.imread(tmp_path / "a.gif", index=None)
     assert len(frames) == 2 and frames[0].max() == 0 and frames[1].min() == 255
+    plots.save_gif(tmp_path / "single.gif", frames[:1])  # of a run folder without its samples
+    assert imageio.imread(tmp_path / "single.gif", index=None).shape[:3] == (1, 8, 8)
     ones = {name: np.ones(3) for name in training.COLUMNS}
     figure = plots.show_training_curves({"step": np.arange(3), **ones}, (4.3, 2.3))
     low, high = figure.axes[0].get_ylim()
