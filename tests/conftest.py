@@ -1,3 +1,4 @@
+import logging
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -6,6 +7,24 @@ import numpy as np
 import pytest
 
 from fmgan_tf import data
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_deprecated():
+    """TensorFlow logs, once, who calls something that is on its way out: it must not be the course."""
+    found = []
+
+    def note(record):
+        text = record.getMessage()
+        if "deprecated" in text and "fmgan_tf" in text:
+            found.append(text)
+        return True
+
+    log = logging.getLogger("tensorflow")
+    log.addFilter(note)
+    yield
+    log.removeFilter(note)
+    assert not found, "\n".join(found)
 
 
 @pytest.fixture(scope="session")

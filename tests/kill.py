@@ -21,9 +21,10 @@ import numpy as np
 TRAIN = ["cgan", "--epochs", "3", "--seed", "5", "--deterministic", "--set", "steps_per_epoch=60"]
 
 
-def start(*arguments):
+def start(*arguments, **options):
     return subprocess.Popen(
         [sys.executable, "-m", "fmgan_tf", "train", *map(str, arguments)],
+        **options,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

@@ -163,6 +163,14 @@ TAUGHT = {  # what each notebook must show in full
     },
     "05_fid": {"_cholesky", "_trace_of_root"},
     "06_analysis": {"attributes", "holm", "diversity", "hidden_layer"},
+    "07_faster_and_better": {
+        "shift",
+        "build_classifying_discriminator",
+        "build_modulated_generator",
+        "ConditionalGAN.__init__",
+        "ConditionalGAN.judge",
+        "ConditionalGAN.offsets",
+    },
 }
 
 

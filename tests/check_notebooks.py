@@ -1,0 +1,78 @@
+"""Runs every notebook on its own, in random order, each in an empty folder: python tests/check_notebooks.py [NAME ...]
+
+Says how long each took and how much memory its kernel had at most, and fails where a notebook fails, needs more than 2.5 GB, or
+leaves a file in its folder, in the course's or in the home directory.
+"""
+
+import argparse
+import os
+import pathlib
+import random
+import sys
+import tempfile
+import time
+
+import nbformat
+from nbclient import NotebookClient
+
+ROOT = pathlib.Path(__file__).parent.parent
+MEMORY = 2.5e9  # bytes
+CACHES = {".cache", ".config", ".ipython", ".jupyter", ".keras", ".local", "tensorflow_datasets"}  # of those who run it
+
+
+def files(folder, without=()):
+    """(path, size, time of change) of every file in a folder."""
+    found = set()
+    for place, folders, names in os.walk(folder):
+        folders[:] = [
+            name for name in folders if name not in without and name not in (".git", "__pycache__", ".pytest_cache")
+        ]
+        for name in names:
+            path = os.path.join(place, name)
+            if os.path.isfile(path):
+                state = os.stat(path)
+                found.add((path, state.st_size, state.st_mtime_ns))
+    return found
+
+
+def run(path, folder):
+    """Executes a notebook; returns the most memory that its kernel had, in bytes."""
+    notebook = nbformat.read(path, as_version=4)
+    client = NotebookClient(notebook, timeout=1800, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
+    with client.setup_kernel():
+        for index, cell in enumerate(notebook.cells):
+            client.execute_cell(cell, index)
+        status = pathlib.Path(f"/proc/{client.km.provisioner.pid}/status").read_text()
+    return 1024 * int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", help="beginnings of names, like 01 (default: all)")
+    arguments = parser.parse_args()
+    paths = [
+        path
+        for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
+        if not arguments.names or path.name.startswith(tuple(arguments.names))
+    ]
+    random.shuffle(paths)
+    failed = []
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    home = pathlib.Path.home()
+    for path in paths:
+        with tempfile.TemporaryDirectory() as folder:
+            before = files(ROOT, {".venv"}) | files(home, CACHES)
+            begun = time.perf_counter()
+            memory = run(path, folder)
+            seconds = time.perf_counter() - begun
+            left = files(folder) | ((files(ROOT, {".venv"}) | files(home, CACHES)) - before)
+        print(f"{path.stem:<28}{seconds:6.0f} s {memory / 1e9:6.2f} GB", flush=True)
+        if memory > MEMORY:
+            failed.append(f"{path.name} needs {memory / 1e9:.2f} GB")
+        failed += [f"{path.name} left {name}" for name, *_ in left]
+    print("\n".join(failed) or "all is well")
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

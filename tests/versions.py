@@ -1,0 +1,47 @@
+"""Runs the unit tests with the oldest and with the newest packages that requirements.txt allows: python tests/versions.py FOLDER
+
+Each in an environment of its own in FOLDER, which is made if need be and kept for the next time (2.5 GB each): "oldest" has
+the lower bound of every line, "newest" whatever pip finds. Arguments after FOLDER go to pytest.
+"""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).parent.parent
+ENVIRONMENTS = ("oldest", "newest")
+SHOWN = ("tensorflow", "keras", "numpy", "tensorflow-datasets", "scikit-learn", "scipy", "matplotlib")
+
+
+def bounds(text):
+    """The lines of a requirements.txt with every lower bound as the version: "numpy>=1.26  # why" gives "numpy==1.26.*"."""
+    found = re.findall(r"^([\w-]+)>=([\d.]+)", text, re.M)
+    assert len(found) == len([line for line in text.splitlines() if line.strip() and not line.startswith("#")])
+    return [f"{name}=={version}.*" for name, version in found]
+
+
+def main(folder, *arguments):
+    results = {}
+    for name in ENVIRONMENTS:
+        environment = pathlib.Path(folder).resolve() / name
+        python = environment / "bin" / "python"
+        if not python.exists():
+            subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+        text = (ROOT / "requirements.txt").read_text()
+        wanted = bounds(text) if name == "oldest" else ["--upgrade", "-r", str(ROOT / "requirements.txt")]
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted], check=True)
+        # Not -e: the source tree keeps the installation of whoever works in it
+        found = subprocess.run([python, "-m", "pip", "list", "--format=freeze"], check=True, capture_output=True, text=True)
+        versions = dict(line.split("==") for line in found.stdout.splitlines() if "==" in line)
+        results[name] = [f"{package} {versions[package]}" for package in SHOWN]
+        print(f"{name}: {', '.join(results[name])}", flush=True)
+        run = subprocess.run([python, "-m", "pytest", "-q", "tests", *arguments], cwd=ROOT)
+        results[name].append("passed" if run.returncode == 0 else f"FAILED ({run.returncode})")
+    for name, lines in results.items():
+        print(f"{name}: {', '.join(lines)}")
+    return int(any("FAILED" in lines[-1] for lines in results.values()))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(*sys.argv[1:]))
