@@ -166,8 +166,9 @@ def train(
         try:
             return _train(recipe, dataset, folder, seed, epochs, minutes, record, resume, verbose, strategy)
         except OSError as error:
+            cause = os.strerror(error.errno) if error.errno else error
             raise RunError(
-                f"Writing to {output} failed: {error}. It keeps its newest checkpoint; when the cause is mended, go on with "
+                f"Writing to {output} failed: {cause}. It keeps its newest checkpoint; when the cause is mended, go on with "
                 f"--resume --output {output}"
             ) from error
         except tf.errors.OpError as error:
