@@ -49,6 +49,17 @@ def test_what_is_said_of_the_race_is_what_its_records_say():
         assert text.format(f"{mean} ({low} to {high})") in said.replace("After", "after"), (name, low, mean, high)
 
 
+def test_what_is_said_of_the_long_run_is_what_its_record_says():
+    folder = ROOT / "assets" / "thirty-minutes" / "cgan"
+    run, report = (json.loads((folder / name).read_text()) for name in ("run.json", "evaluation.json"))
+    assert run["minutes"] == 30 and not run["overrides"]
+    said, figures = " ".join(TEXT.split()), report["figures"]
+    fid, score = figures["fid_fmnist"], figures["classification_accuracy"]
+    assert f"FID-FMNIST of {fid['value']:.2f} (floor {fid['floor']:.2f})" in said
+    assert f"precision {figures['precision']['value']:.2f}, recall {figures['recall']['value']:.2f}" in said
+    assert f"score of {score['value']:.1%} ({score['floor']:.1%} with as many real images)" in said
+
+
 def test_links_lead_somewhere():
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", TEXT):
         assert (ROOT / target).exists(), target
