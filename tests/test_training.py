@@ -294,7 +294,7 @@ def test_plots(tmp_path):
     low, high = figure.axes[0].get_ylim()
     assert low <= 1 and 4.3 < high  # the losses of guessing are in sight, however far the run has left them behind
     plots.save_figure(tmp_path / "a.png", figure)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.gif", "a.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.gif", "a.png", "single.gif"]
 
 
 SMALL_CGAN = recipes.override(recipes.get("cgan"), {"batch_size": 8, "steps_per_epoch": 3})
