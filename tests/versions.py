@@ -4,6 +4,7 @@ Each in an environment of its own in FOLDER, which is made if need be and kept f
 the lower bound of every line, "newest" whatever pip finds. Arguments after FOLDER go to pytest.
 """
 
+import os
 import pathlib
 import re
 import subprocess
@@ -11,6 +12,8 @@ import sys
 
 ROOT = pathlib.Path(__file__).parent.parent
 ENVIRONMENTS = ("oldest", "newest")
+# What tensorflow-datasets brings needs a newer protobuf than TensorFlow 2.18 takes, and does not say so
+OLDEST_TOO = ["tensorflow-metadata<1.18"]
 SHOWN = ("tensorflow", "keras", "numpy", "tensorflow-datasets", "scikit-learn", "scipy", "matplotlib")
 
 
@@ -29,14 +32,15 @@ def main(folder, *arguments):
         if not python.exists():
             subprocess.run([sys.executable, "-m", "venv", environment], check=True)
         text = (ROOT / "requirements.txt").read_text()
-        wanted = bounds(text) if name == "oldest" else ["--upgrade", "-r", str(ROOT / "requirements.txt")]
+        wanted = bounds(text) + OLDEST_TOO if name == "oldest" else ["--upgrade", "-r", str(ROOT / "requirements.txt")]
         subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted], check=True)
-        # Not -e: the source tree keeps the installation of whoever works in it
         found = subprocess.run([python, "-m", "pip", "list", "--format=freeze"], check=True, capture_output=True, text=True)
         versions = dict(line.split("==") for line in found.stdout.splitlines() if "==" in line)
         results[name] = [f"{package} {versions[package]}" for package in SHOWN]
         print(f"{name}: {', '.join(results[name])}", flush=True)
-        run = subprocess.run([python, "-m", "pytest", "-q", "tests", *arguments], cwd=ROOT)
+        # Nothing is installed with -e: the source tree keeps the installation of whoever works in it
+        paths = os.environ | {"PYTHONPATH": str(ROOT)}
+        run = subprocess.run([python, "-m", "pytest", "-q", "tests", *arguments], cwd=ROOT, env=paths)
         results[name].append("passed" if run.returncode == 0 else f"FAILED ({run.returncode})")
     for name, lines in results.items():
         print(f"{name}: {', '.join(lines)}")
