@@ -12,8 +12,6 @@ import tensorflow as tf
 
 from fmgan_tf import InputError
 
-STRATEGIES = ("one", "mirrored", "multiworker")
-
 
 def build_strategy(name):
     """Call it before anything else computes: TensorFlow joins a cluster only at its start.
