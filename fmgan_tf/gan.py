@@ -194,8 +194,10 @@ class ConditionalGAN(GAN):
         Or a list of them and logits (batch, classes): which class is it?
     shift: int, pixels by which the discriminator sees every image moved, at most, each its own way. So it cannot learn
         the training images by heart. What comes in is -1, black for a generator that ends in tanh.
-    label_weight: float, the weight of the cross-entropy of the second logits: the discriminator learns to recognise
-        real images, and the generator to make images that are recognised.
+    label_weight: float, the weight of the cross-entropy of the second logits at the first step: the discriminator learns
+        to recognise real images, and the generator to make images that are recognised.
+    label_decay: float, per step. After t steps the weight is label_weight / (1 + label_decay * t): once images are
+        recognised, that they are recognised even better would be at the cost of variety.
 
     fit() takes pairs of images and labels; generated images get the labels of the real ones.
 
@@ -203,9 +205,9 @@ class ConditionalGAN(GAN):
     https://arxiv.org/abs/2006.10738; second logits: Odena et al. 2017, https://arxiv.org/abs/1610.09585.
     """
 
-    def __init__(self, *networks, shift=0, label_weight=0.0, **settings):
+    def __init__(self, *networks, shift=0, label_weight=0.0, label_decay=0.0, **settings):
         super().__init__(*networks, **settings)
-        self.shift, self.label_weight = shift, label_weight
+        self.shift, self.label_weight, self.label_decay = shift, label_weight, label_decay
 
     def judge(self, inputs):
         """The discriminator's verdict on shifted images, see GAN."""
@@ -217,7 +219,8 @@ class ConditionalGAN(GAN):
             return verdict, 0.0
         logits, class_logits = verdict
         cost = keras.losses.sparse_categorical_crossentropy(labels, class_logits, from_logits=True)
-        return logits, self.label_weight * keras.ops.mean(cost)
+        step = keras.ops.cast(self.generator_optimizer.iterations, "float32")
+        return logits, self.label_weight / (1.0 + self.label_decay * step) * keras.ops.mean(cost)
 
     def offsets(self, count):
         """How far judge() moves every image, int32 (count, 2) in [-shift, shift]; like the noise from seed and step alone."""

@@ -113,10 +113,10 @@ def of_guessing(name, label_cost=0.0):
 
     Args:
         name: key of LOSSES.
-        label_cost: float, what guessing the class costs either player: label_weight * ln(classes).
+        label_cost: float or array, what guessing the class costs either player: label_weight * ln(classes).
 
     Returns:
-        (discriminator's, generator's), floats in nats, or without unit for "hinge".
+        (discriminator's, generator's), like label_cost; in nats, or without unit for "hinge".
     """
     zero = keras.ops.zeros((1, 1))
     loss = LOSSES[name]

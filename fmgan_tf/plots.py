@@ -89,7 +89,8 @@ def show_training_curves(steps, guessing=GUESSING):
 
     Args:
         steps: dict of arrays (N,): step, discriminator_loss, generator_loss, real_probability, generated_probability.
-        guessing: losses of a discriminator that only guesses, see losses.of_guessing; by default those of cross-entropy.
+        guessing: losses of a discriminator that only guesses, floats or arrays (N,), see losses.of_guessing; by default
+            those of cross-entropy.
 
     Returns:
         matplotlib Figure.
@@ -104,10 +105,12 @@ def show_training_curves(steps, guessing=GUESSING):
         for name, label, color in curves:
             axis.plot(steps["step"][::thin], steps[name][::thin], color=color, alpha=0.25, linewidth=0.5)
             axis.plot(steps["step"], smooth(steps[name], window), color=color, label=label)
-    for value in guessing:
-        text = {"1.386": "2 ln 2", "0.693": "ln 2"}.get(f"{value:.3f}", f"{value + 0.0:.2g}")  # no "-0"
-        top.axhline(value, color=GREY, linestyle=":", linewidth=1)
-        top.annotate(text, (1.005, value), xycoords=("axes fraction", "data"), va="center", color=GREY)
+    if len(steps["step"]):
+        guessing = [np.broadcast_to(values, len(steps["step"])) for values in guessing]
+        for values in guessing:
+            text = {"1.386": "2 ln 2", "0.693": "ln 2"}.get(f"{values[-1]:.3f}", f"{values[-1] + 0.0:.2g}")  # no "-0"
+            top.plot(steps["step"], values, color=GREY, linestyle=":", linewidth=1)
+            top.annotate(text, (1.005, values[-1]), xycoords=("axes fraction", "data"), va="center", color=GREY)
     bottom.axhline(0.5, color=GREY, linestyle=":", linewidth=1)
     top.set(ylabel="loss", title="Losses; dotted: where a discriminator that only guesses would stand")
     bottom.set(ylabel="mean probability of “real”", xlabel="step", ylim=(0, 1.2), yticks=np.linspace(0, 1, 6))
@@ -117,7 +120,7 @@ def show_training_curves(steps, guessing=GUESSING):
     # A few extreme first steps must not flatten the rest, and the dotted lines must be in sight.
     if len(steps["step"]):
         highest = max(np.percentile(steps[name], 99.5) for name in ("discriminator_loss", "generator_loss"))
-        top.set_ylim(min(0.0, float(np.min(steps["generator_loss"]))), 1.25 * max(1.5, float(highest), *guessing))
+        top.set_ylim(min(0.0, float(np.min(steps["generator_loss"]))), 1.25 * max(1.5, float(highest), np.max(guessing)))
     figure.tight_layout()
     return figure
 

@@ -29,7 +29,8 @@ class Recipe:
     cooldown: last share of the run in which the learning rates fall linearly to zero.
     ema_decay: of the generator's moving average; 0 turns it off.
     patience: stop after so many epochs without a lower val_fid, and restore the best average; 0 turns it off.
-    shift, label_weight: see gan.ConditionalGAN; 0 turns either off. A label_weight needs a discriminator that classifies.
+    shift, label_weight, label_decay: see gan.ConditionalGAN; 0 turns each off. A label_weight needs a discriminator that
+        classifies.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Recipe:
     patience: int = 0
     shift: int = 0
     label_weight: float = 0.0
+    label_decay: float = 0.0
 
 
 RECIPES = {
@@ -84,8 +86,10 @@ RECIPES = {
             loss="hinge",
             latent_dim=64,
             batch_size=32,
-            shift=1,
+            ema_decay=0.999,
+            shift=2,
             label_weight=1.0,
+            label_decay=5e-4,
         ),
         Recipe(
             name="dense-cgan",
@@ -152,6 +156,7 @@ SETTINGS = {
     "patience": ("0 (never stop early) or more", lambda value: value >= 0),
     "shift": ("0 to 8", lambda value: 0 <= value <= 8),
     "label_weight": ("0 to 100", lambda value: 0 <= value <= 100),
+    "label_decay": ("0 to 1", lambda value: 0 <= value <= 1),
 }
 _BOTH = {"learning_rate": ("generator_learning_rate", "discriminator_learning_rate")}
 
@@ -205,7 +210,7 @@ def override(recipe, settings):
                 converted = None
             if converted is None or not valid(converted):
                 raise InputError(f"{name} is {value!r}, expected {kind.__name__}: {expected}")
-            if field in ("shift", "label_weight") and converted and not getattr(recipe, field):
+            if field in ("shift", "label_weight", "label_decay") and converted and not getattr(recipe, field):
                 raise InputError(f"{recipe.name} has no {name}: it is {getattr(recipe, field)} there, and can be nothing else")
             changes[field] = converted
     return dataclasses.replace(recipe, **changes)

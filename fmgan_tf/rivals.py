@@ -166,7 +166,10 @@ RIVALS = {
 
 
 def _ladder():
-    """From the tutorial to cgan, one change at a time, and then three changes that do not belong to it."""
+    """From the tutorial to what cgan is in a short run, one change at a time, and then three changes that do not belong to it.
+
+    What cgan has beyond the last rung, shift, label_decay and ema_decay, pays in runs that are longer than the ladder's.
+    """
     last, rungs = RIVALS["tutorial"], []
     for name, summary, changes in (
         (
@@ -195,10 +198,10 @@ def _ladder():
             "a discriminator that also names the class, of half the weights",
             {"discriminator": "build_classifying_discriminator", "label_weight": 1.0},
         ),
+        ("modulate", "a generator whose noise and label speak in every stage", {"generator": "build_modulated_generator"}),
     ):
         last = dataclasses.replace(last, name=name, summary=summary, **changes)
         rungs.append(last)
-    cgan = recipes.RECIPES["cgan"]
     beside = {
         "spectral": ("with spectral normalisation", {"discriminator": "build_spectral_discriminator"}),
         "cooldown": ("with rates that fall to zero from the start on", {"cooldown": 1.0}),
@@ -208,7 +211,7 @@ def _ladder():
         ),
     }
     rungs += [
-        dataclasses.replace(cgan, name=name, summary=f"cgan {summary}", **changes)
+        dataclasses.replace(last, name=name, summary=f"modulate {summary}", **changes)
         for name, (summary, changes) in beside.items()
     ]
     return {rung.name: rung for rung in rungs}

@@ -64,7 +64,7 @@ def build_gan(recipe, seed=0, builders=models):
     sizes, settings = {"image_size": recipe.image_size}, {"ema_decay": recipe.ema_decay, "seed": seed}
     if recipe.conditional:
         sizes |= {"classes": recipe.classes}
-        settings |= {"shift": recipe.shift, "label_weight": recipe.label_weight}
+        settings |= {name: getattr(recipe, name) for name in ("shift", "label_weight", "label_decay")}
     kind, optimizer = gan.ConditionalGAN if recipe.conditional else gan.GAN, keras.optimizers.Adam
     if tf.distribute.has_strategy():
         kind, optimizer = distribute.shared(kind, recipe.batch_size), distribute.averaging(optimizer)
@@ -553,7 +553,8 @@ class _Run(keras.callbacks.Callback):
         self.save_samples(model, "samples.png")
         columns = np.array(self.rows, "float64").reshape(self.step, 2 + len(COLUMNS)).T
         steps = dict(zip(("step", "seconds", *COLUMNS), columns, strict=True))
-        guessing = losses.of_guessing(self.recipe.loss, self.recipe.label_weight * math.log(self.recipe.classes))
+        weights = self.recipe.label_weight / (1 + self.recipe.label_decay * columns[0])
+        guessing = losses.of_guessing(self.recipe.loss, weights * math.log(self.recipe.classes))
         plots.save_figure(self.output / "losses.png", plots.show_training_curves(steps, guessing))
         frames = sample_paths(self.output) + [self.output / "samples.png"] * (self.step % self.steps_per_epoch > 0)
         plots.save_gif(self.output / "samples.gif", [imageio.imread(path) for path in frames])

@@ -26,7 +26,7 @@ from fmgan_tf import InputError, __main__, data, evaluation, generation, recipes
 SHARES = {"command line": 0.6, "npz": 0.24, "run.json": 0.1, "steps.csv": 0.04, "keras": 0.02}
 WORDS = [
     *(
-        "list data train generate evaluate analyze race --epochs --minutes --seed --output --resume --set --deterministic".split()
+        "list data train generate evaluate analyze race roofline --strategy mirrored multiworker --epochs --minutes --seed --output --resume --set --deterministic".split()
     ),
     *(
         "--count --label --samples --extractor --inception-weights --json --recipes --seeds --help -h -- -1 0 1 10 2e-4".split()

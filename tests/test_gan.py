@@ -175,6 +175,19 @@ def test_generated_images_get_the_labels_of_the_real_ones():
     assert float(values["generator_loss"]) == pytest.approx(expected, rel=1e-4)
 
 
+def test_what_the_class_costs_falls_with_the_steps():
+    """cost(t) = label_weight / (1 + label_decay t) * -log p(label), for a discriminator that says the same for ever."""
+    model = build("cgan", label_weight=2.0, label_decay=0.25)
+    logits = tf.constant(np.eye(10, dtype="float32")[:8])
+    model.discriminator = lambda inputs, training: (tf.zeros((8, 1)), logits)
+    model.discriminator.outputs = [None, None]
+    entropy = float(np.mean(np.log(np.exp(logits).sum(1)) - logits.numpy()[np.arange(8), LABELS]))
+    for steps, weight in ((0, 2.0), (4, 1.0), (12, 0.5)):
+        model.generator_optimizer.iterations.assign(steps)
+        _, cost = model.judge([tf.constant(IMAGES), LABELS])
+        assert float(cost) == pytest.approx(weight * entropy, rel=1e-5)
+
+
 def test_without_weight_the_class_costs_nothing_and_the_class_head_stays_as_it_is():
     model = build("cgan", label_weight=0.0)
     head = model.discriminator.get_layer("class_logits")
@@ -187,7 +200,7 @@ def test_without_weight_the_class_costs_nothing_and_the_class_head_stays_as_it_i
 
 def test_the_discriminator_sees_images_moved_by_at_most_the_shift():
     """Images with one bright pixel, and a discriminator that notes where it saw it."""
-    model = build("cgan", batch_size=64)
+    model = build("cgan", batch_size=64, shift=1)
     images = np.full((64, 28, 28, 1), -1, "float32")
     images[:, 10, 12] = 1
     seen = []
