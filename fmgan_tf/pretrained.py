@@ -11,7 +11,7 @@ ASSETS = pathlib.Path(__file__).parent.parent / "assets"
 # Every model that is shipped. A recipe's averaged generator is RECIPE/generator.keras.
 SHA256 = {
     "classifier/classifier.keras": "e01de442165552588fd721fd8af587d1d715d91b5e7109ccb1ea47efc13c7e51",
-    "cgan/generator.keras": "439adc8e1172f7e5a59d5cd1afa34e1592f99c7185c2db1165076b6409c50a95",
+    "cgan/generator.keras": "a7a957e4b5c52ef319f0599073c946a3f5461e61154b8c69849767691e038330",
     "dcgan/generator.keras": "7208470475370f117629050de5a6d4a176f797ed6d4ff47af089a3a484fb3b1c",
     "dense-cgan/generator.keras": "fc9cf3582301df9444973619201f66328bd96bbb6c8218b2ab48d574abf3cfdf",
     "deconv-gan/generator.keras": "f59316451f5a5c24a652f5dd6729777f5edc88c15e14753c6c4c22d855eb179e",

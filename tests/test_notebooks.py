@@ -84,7 +84,8 @@ def test_outputs(path):
         for output in cell["outputs"]:
             assert output.get("name") != "stderr" and output["output_type"] != "error", source(cell)
             assert not any("widget" in mime for mime in output.get("data", {})), source(cell)
-            text = json.dumps(output)
+            data = {mime: what for mime, what in output.get("data", {}).items() if not mime.startswith("image/")}
+            text = json.dumps(output | {"data": data})  # letters of an encoded picture say nothing
             assert not re.search(r"/home/|/root/|/work/|/tmp/|/Users/", text), text[:200]
     assert counts == list(range(1, len(counts) + 1)), "run it from top to bottom in a fresh kernel"
 

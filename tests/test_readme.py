@@ -1,11 +1,12 @@
 """The README says what the records say, and what it names is there."""
 
+import dataclasses
 import json
 import pathlib
 import re
 import shutil
 
-from fmgan_tf import pretrained, race, records
+from fmgan_tf import pretrained, race, recipes, records, rivals
 
 ROOT = pathlib.Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
@@ -49,15 +50,51 @@ def test_what_is_said_of_the_race_is_what_its_records_say():
         assert text.format(f"{mean} ({low} to {high})") in said.replace("After", "after"), (name, low, mean, high)
 
 
-def test_what_is_said_of_the_long_run_is_what_its_record_says():
-    folder = ROOT / "assets" / "thirty-minutes" / "cgan"
-    run, report = (json.loads((folder / name).read_text()) for name in ("run.json", "evaluation.json"))
-    assert run["minutes"] == 30 and not run["overrides"]
-    said, figures = " ".join(TEXT.split()), report["figures"]
-    fid, score = figures["fid_fmnist"], figures["classification_accuracy"]
-    assert f"FID-FMNIST of {fid['value']:.2f} (floor {fid['floor']:.2f})" in said
-    assert f"precision {figures['precision']['value']:.2f}, recall {figures['recall']['value']:.2f}" in said
-    assert f"score of {score['value']:.1%} ({score['floor']:.1%} with as many real images)" in said
+def test_what_is_said_of_the_long_runs_is_what_their_records_say():
+    folders = sorted((ROOT / "assets" / "thirty-minutes").glob("seed-*/cgan"))
+    runs = [json.loads((folder / "run.json").read_text()) for folder in folders]
+    assert [run["seed"] for run in runs] == list(range(len(runs)))
+    assert all(run["minutes"] == 30 and not run["overrides"] and run["status"] == "complete" for run in runs)
+    figures = [json.loads((folder / "evaluation.json").read_text())["figures"] for folder in folders]
+
+    def said(name, form):
+        values = [each[name]["value"] for each in figures]
+        low, mean, high = (format(value, form) for value in (min(values), sum(values) / len(values), max(values)))
+        return f"{mean} ({low} to {high}; real images {format(figures[0][name]['floor'], form)})"
+
+    text = " ".join(TEXT.split())
+    for words, name, form in (
+        ("an FID-FMNIST of {}", "fid_fmnist", ".2f"),
+        ("precision {}", "precision", ".2f"),
+        ("recall {}", "recall", ".2f"),
+        ("a classification accuracy score of {}", "classification_accuracy", ".1%"),
+    ):
+        assert words.format(said(name, form)) in text, said(name, form)
+
+
+def recipe_of(record, **changes):
+    """A recorded recipe as it would be read today, without its summary."""
+    return dataclasses.replace(recipes.Recipe(**record), summary="", **changes)
+
+
+def test_records_are_of_the_recipes_of_today():
+    """Otherwise README and notebooks would show what nobody can repeat."""
+    for path in (ROOT / "assets").glob("**/run.json"):
+        run = json.loads(path.read_text())
+        name = run["recipe"]["name"]
+        if name == recipes.CLASSIFIER.name:
+            assert recipes.ClassifierRecipe(**run["recipe"]) == recipes.CLASSIFIER
+            continue
+        known, changes = recipes.override(recipes.get(name), run["overrides"]), {}
+        if path.parent.parent.name == "modulate":  # the run that notebook 07 compares with
+            known, changes = rivals.LADDER["modulate"], {"name": "modulate"}
+        assert recipe_of(run["recipe"], **changes) == dataclasses.replace(known, summary=""), path
+    for path in (ROOT / "assets").glob("**/race.json"):
+        for record in json.loads(path.read_text())["contenders"]:
+            assert recipe_of(record) == dataclasses.replace(race.contender(record["name"]), summary=""), path
+    top = rivals.LADDER["modulate"]
+    beyond = {"name": "cgan", "summary": "", "shift": 2, "label_decay": 5e-4, "ema_decay": 0.999}
+    assert dataclasses.replace(top, **beyond) == dataclasses.replace(recipes.get("cgan"), summary="")
 
 
 def test_links_lead_somewhere():
