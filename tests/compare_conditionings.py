@@ -26,7 +26,7 @@ WAYS = {  # name: builder of the discriminator, and how many times as loud the g
 }
 SAMPLES = 10_000
 NOTEBOOK_04 = dataclasses.replace(  # the network that notebook 04 trains; the recipe has gone further
-    recipes.get("cgan"), generator="build_cgan_generator", batch_size=64, shift=0, label_weight=0.0
+    recipes.get("cgan"), generator="build_cgan_generator", batch_size=64, shift=0, label_weight=0.0, ema_decay=0.995
 )
 
 
