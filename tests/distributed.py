@@ -40,8 +40,10 @@ def main(strategy_name, output):
         else:
             recipe = dataclasses.replace(recipes.get("cgan"), loss=name, batch_size=BATCH)
         with strategy.scope():
-            model = training.build_gan(recipe, seed=0)
+            model = training.build_gan(recipe, seed=1)
             model.measure_fid(lambda images: tf.reduce_mean(images, (2, 3))[:, :3], 3)
+        networks = {name: getattr(model, name) for name in ("generator", "discriminator", "averaged_generator")}
+        before = {name: network.get_weights() for name, network in networks.items()}
         stream = data.batches(images, BATCH, 0, labels=labels if recipe.conditional else None)
         stream = distribute.split(stream, BATCH, strategy)
         steps = []
@@ -51,9 +53,9 @@ def main(strategy_name, output):
         history = model.fit(stream, steps_per_epoch=STEPS, shuffle=False, verbose=0, callbacks=[seen]).history
         found[f"{name}/steps"] = steps
         found[f"{name}/means"] = [history[key][0] for key in training.COLUMNS]
-        for network in ("generator", "discriminator", "averaged_generator"):
-            for index, weight in enumerate(getattr(model, network).weights):
-                found[f"{name}/{network}/{index}"] = weight.numpy()
+        for kind, network in networks.items():
+            for index, (weight, old) in enumerate(zip(network.get_weights(), before[kind], strict=True)):
+                found[f"{name}/{kind}/{index}/change"] = weight - old
         found[f"{name}/iterations"] = model.generator_optimizer.iterations.numpy()
         real = (images, labels) if recipe.conditional else images
         model.evaluate(tf.data.Dataset.from_tensor_slices(real).batch(32), verbose=0)

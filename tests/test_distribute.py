@@ -59,6 +59,11 @@ def compare(one, several):
     for name, value in one.items():
         if name.endswith("/fid"):  # the replicas draw other noise
             assert several[name] == pytest.approx(float(value), rel=0.3), name
+        elif name.endswith("/change"):
+            # Half a batch rounds otherwise than a whole one, and where that carries a value across the kink of a LeakyReLU,
+            # some weights change a little otherwise; a gradient of the wrong size would be wrong in all of its length
+            apart, length = np.linalg.norm(several[name] - value), np.linalg.norm(value)
+            assert apart <= 0.05 * length + 1e-6, (name, apart, length)
         elif name != "replicas":
             np.testing.assert_allclose(several[name], value, rtol=2e-3, atol=2e-5, err_msg=name)
 
