@@ -61,11 +61,12 @@ def compare(one, several):
             assert several[name] == pytest.approx(float(value), rel=0.3), name
         elif name.endswith("/change"):
             # Half a batch rounds otherwise than a whole one, and where that carries a value across the kink of a LeakyReLU,
-            # some weights change a little otherwise; a gradient of the wrong size would be wrong in all of its length
+            # weights change by up to 2.5 % otherwise. Gradients that are 3 % too large show as 6 % or more, batch
+            # normalisation of each half alone as more than 100 %
             apart, length = np.linalg.norm(several[name] - value), np.linalg.norm(value)
             assert apart <= 0.05 * length + 1e-6, (name, apart, length)
         elif name != "replicas":
-            np.testing.assert_allclose(several[name], value, rtol=2e-3, atol=2e-5, err_msg=name)
+            np.testing.assert_allclose(several[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
 def test_two_devices_do_what_one_does(one_device, tmp_path):
