@@ -10,11 +10,11 @@ ASSETS = pathlib.Path(__file__).parent.parent / "assets"
 
 # Every model that is shipped. A recipe's averaged generator is RECIPE/generator.keras.
 SHA256 = {
-    "classifier/classifier.keras": "e01de442165552588fd721fd8af587d1d715d91b5e7109ccb1ea47efc13c7e51",
-    "cgan/generator.keras": "a7a957e4b5c52ef319f0599073c946a3f5461e61154b8c69849767691e038330",
-    "dcgan/generator.keras": "7208470475370f117629050de5a6d4a176f797ed6d4ff47af089a3a484fb3b1c",
-    "dense-cgan/generator.keras": "fc9cf3582301df9444973619201f66328bd96bbb6c8218b2ab48d574abf3cfdf",
-    "deconv-gan/generator.keras": "f59316451f5a5c24a652f5dd6729777f5edc88c15e14753c6c4c22d855eb179e",
+    "classifier/classifier.keras": "ec9351b499a7b0670fe2d075373b3568c22f28d11c0ab42f54a06d9ddb91bcf9",
+    "cgan/generator.keras": "0e3b69b4566a22d45defd711300fe276d57342f434518ea82fa31713c01aecb7",
+    "dcgan/generator.keras": "143cd3a36746a0dda16f4eb25c890c1ad83be99483c1d8ed1b41fdaa5ffcd73e",
+    "dense-cgan/generator.keras": "bf19c8cc2ec708900feb283a3430bbcc9fd13d5f6a6e9af76177182270058d73",
+    "deconv-gan/generator.keras": "ce5bd5326b970d2141510bd1f8f3360e396c0fd3add6ada82d6578c9d0d3bcc3",
 }
 
 

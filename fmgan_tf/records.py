@@ -50,8 +50,10 @@ def save_small(model, path):
     """
     import h5py
 
+    from fmgan_tf import training
+
     model.set_weights([round_weights(weight) for weight in model.get_weights()])
-    model.save(path)
+    training.save_model(model, path)
     with zipfile.ZipFile(path) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
     # Bytes of equal weight side by side (HDF5's shuffle) compress far better than whole numbers in turn

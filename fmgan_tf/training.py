@@ -20,6 +20,7 @@ import csv
 import dataclasses
 import fcntl
 import importlib.metadata
+import inspect
 import json
 import math
 import os
@@ -31,6 +32,7 @@ import sys
 import tempfile
 import threading
 import time
+import zipfile
 
 import imageio.v3 as imageio
 import keras
@@ -599,6 +601,39 @@ def write_csv(path, header, rows):
 
 
 def save_model(model, path):
+    """Saves a model as a .keras file that older versions of Keras load too, whole or not at all.
+
+    Keras writes every argument of every layer and initializer, and refuses those that it does not know. This leaves out what has
+    the value that it would have anyway.
+
+    Args:
+        model: keras.Model.
+        path: pathlib.Path, ends in .keras.
+    """
     part = path.with_name("part.keras")
     model.save(part)
+    with zipfile.ZipFile(part) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    parts["config.json"] = json.dumps(_without_defaults(json.loads(parts["config.json"])))
+    with zipfile.ZipFile(part, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
     os.replace(part, path)
+
+
+def _without_defaults(value):
+    """Part of a config.json without the arguments that have their default values."""
+    if isinstance(value, list):
+        return [_without_defaults(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    value = {key: _without_defaults(item) for key, item in value.items()}
+    kind = getattr(sys.modules.get(value.get("module")), value.get("class_name", ""), None)
+    if kind is not None:
+        arguments = inspect.signature(kind.__init__).parameters
+        value["config"] = {
+            key: item
+            for key, item in value["config"].items()
+            if key not in arguments or item != arguments[key].default
+        }
+    return value

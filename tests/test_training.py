@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 
 import imageio.v3 as imageio
 import keras
@@ -367,3 +368,20 @@ def test_the_dense_recipe_learns_in_the_range_of_its_sigmoid(blobs, tmp_path, mo
     assert 0 <= np.min(generation.load_generator(tmp_path / "run")([noise, labels]))
     record = json.loads((tmp_path / "run/run.json").read_text())
     assert record["recipe"]["pixels"] == "sigmoid" and record["recipe"]["classes"] == 2
+
+
+def test_saved_models_say_only_what_differs_from_the_defaults(tmp_path):
+    """So that Keras versions without the newest arguments load them. Every argument that is missing comes back on loading."""
+    model = models.build_modulated_generator()
+    training.save_model(model, tmp_path / "model.keras")
+    assert [path.name for path in tmp_path.iterdir()] == ["model.keras"]
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert json.dumps(loaded.get_config()) == json.dumps(model.get_config())
+    for first, second in zip(model.get_weights(), loaded.get_weights(), strict=True):
+        np.testing.assert_array_equal(first, second)
+    with zipfile.ZipFile(tmp_path / "model.keras") as archive:
+        layers = json.loads(archive.read("config.json"))["config"]["layers"]
+    norm = next(layer["config"] for layer in layers if layer["class_name"] == "BatchNormalization")
+    dense = next(layer["config"] for layer in layers if layer["class_name"] == "Dense")
+    assert dense["kernel_initializer"]["config"] == {} and dense["units"] == model.get_layer(dense["name"]).units
+    assert norm["momentum"] == model.get_layer(norm["name"]).momentum and not {"renorm", "axis"} & set(norm)
