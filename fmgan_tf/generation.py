@@ -1,7 +1,9 @@
 """Images from a trained generator: as a grid, as arrays, as a walk through the latent space."""
 
 import io
+import json
 import pathlib
+import zipfile
 from typing import NamedTuple
 
 import keras
@@ -39,10 +41,24 @@ def load_generator(source):
         raise InputError(
             f"{source} holds no generator.keras yet: its run was cut off. Finish it with train --resume --output {source}"
         )
+    return _load(path)
+
+
+def _load(path):
     try:
-        return keras.models.load_model(path, compile=False)
-    except Exception as error:  # a damaged zip, HDF5 or JSON inside each has exceptions of its own
-        raise InputError(f"{path} is damaged ({_one_line(error)})") from error
+        return keras.models.load_model(path, compile=False)  # safe mode: no code from the file is run
+    except Exception as error:  # a damaged zip, HDF5 or JSON inside, a foreign layer: each has exceptions of its own
+        raise InputError(f"{path} cannot be loaded{_other_keras(path)} ({_one_line(error)})") from error
+
+
+def _other_keras(path):
+    """What a .keras file says of the Keras that saved it, if it was another than this one: a likely reason."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            version = str(json.loads(archive.read("metadata.json"))["keras_version"])[:20]
+    except Exception:  # damaged, see above: then nothing is known
+        return ""
+    return f" by Keras {keras.__version__}; it was saved by {version}" if version != keras.__version__ else ""
 
 
 def _or_shipped():
@@ -89,12 +105,7 @@ def open_generator(source):
             f"generator or an .npz of images{_or_shipped()}"
         )
     else:
-        try:
-            model = keras.models.load_model(source, compile=False)  # safe mode: no code from the file is run
-        except (
-            Exception
-        ) as error:  # a damaged zip, HDF5 or JSON inside, a foreign layer: each has exceptions of its own
-            raise InputError(f"{source} cannot be loaded ({_one_line(error)})") from error
+        model = _load(source)
     return _recognise(model, source)
 
 

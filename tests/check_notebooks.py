@@ -1,10 +1,11 @@
 """Runs every notebook on its own, in random order, each in an empty folder: python tests/check_notebooks.py [NAME ...]
 
 Says how long each took and how much memory its kernel had at most, and fails where a notebook fails, needs more than 2.5 GB, or
-leaves a file in its folder, in the course's or in the home directory.
+leaves a file in its folder, in the course's or in the home directory. With --record, assets/notebooks.json keeps it for README.
 """
 
 import argparse
+import json
 import os
 import pathlib
 import random
@@ -14,6 +15,8 @@ import time
 
 import nbformat
 from nbclient import NotebookClient
+
+from fmgan_tf import training
 
 ROOT = pathlib.Path(__file__).parent.parent
 MEMORY = 2.5e9  # bytes
@@ -49,6 +52,7 @@ def run(path, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help="beginnings of names, like 01 (default: all)")
+    parser.add_argument("--record", action="store_true")
     arguments = parser.parse_args()
     paths = [
         path
@@ -56,7 +60,7 @@ def main():
         if not arguments.names or path.name.startswith(tuple(arguments.names))
     ]
     random.shuffle(paths)
-    failed = []
+    failed, measured = [], {}
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     home = pathlib.Path.home()
     for path in paths:
@@ -66,10 +70,18 @@ def main():
             memory = run(path, folder)
             seconds = time.perf_counter() - begun
             left = files(folder) | ((files(ROOT, {".venv"}) | files(home, CACHES)) - before)
+        measured[path.stem] = {"seconds": round(seconds), "gigabytes": round(memory / 1e9, 2)}
         print(f"{path.stem:<28}{seconds:6.0f} s {memory / 1e9:6.2f} GB", flush=True)
         if memory > MEMORY:
             failed.append(f"{path.name} needs {memory / 1e9:.2f} GB")
         failed += [f"{path.name} left {name}" for name, *_ in left]
+    if arguments.record and not failed:
+        record = {
+            "notebooks": dict(sorted(measured.items())),
+            "versions": training.versions(),
+            "cores": len(os.sched_getaffinity(0)),
+        }
+        (ROOT / "assets" / "notebooks.json").write_text(json.dumps(record, indent=2) + "\n")
     print("\n".join(failed) or "all is well")
     return int(bool(failed))
 

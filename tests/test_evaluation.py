@@ -1,4 +1,5 @@
 import json
+import zipfile
 
 import imageio.v3 as imageio
 import keras
@@ -143,6 +144,22 @@ def not_generators():
         "lambda": (lambdas, "cannot be loaded"),
         "nan": (broken, "NaN"),
     }
+
+
+def test_a_model_of_a_newer_keras_says_so(tmp_path):
+    path = save(generator(noise_input()), tmp_path / "new.keras")
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    parts["metadata.json"] = json.dumps({"keras_version": "99.0"})
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    assert generation.open_generator(path).latent_dim == 6  # what can be loaded is, whatever saved it
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content.replace(b'"stddev"', b'"what_comes_next"') if name == "config.json" else content)
+    with pytest.raises(InputError, match=f"cannot be loaded by Keras {keras.__version__}; it was saved by 99.0 [(]"):
+        generation.open_generator(path)
 
 
 def test_what_is_no_generator_is_refused(tmp_path):

@@ -1,7 +1,8 @@
-"""Runs the unit tests with the oldest and with the newest packages that requirements.txt allows: python tests/versions.py FOLDER
+"""Runs the unit tests with the oldest and newest packages that requirements.txt allows, and Colab's: python tests/versions.py FOLDER
 
 Each in an environment of its own in FOLDER, which is made if need be and kept for the next time (2.5 GB each): "oldest" has
-the lower bound of every line, "newest" whatever pip finds. Arguments after FOLDER go to pytest.
+the lower bound of every line and the oldest Keras that TensorFlow takes, "colab" what Google Colab had in August 2026, "newest"
+whatever pip finds. Arguments after FOLDER go to pytest.
 """
 
 import os
@@ -11,9 +12,10 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).parent.parent
-ENVIRONMENTS = ("oldest", "newest")
+ENVIRONMENTS = ("oldest", "colab", "newest")
 # What tensorflow-datasets brings needs a newer protobuf than TensorFlow 2.18 takes, and does not say so
-OLDEST_TOO = ["tensorflow-metadata<1.18"]
+OLDEST_TOO = ["keras==3.5.*", "tensorflow-metadata<1.18"]
+COLAB = ["tensorflow==2.20.0", "keras==3.13.2", "numpy==2.1.3", "scipy==1.16.3"]
 SHOWN = ("tensorflow", "keras", "numpy", "tensorflow-datasets", "scikit-learn", "scipy", "matplotlib")
 
 
@@ -31,8 +33,12 @@ def main(folder, *arguments):
         python = environment / "bin" / "python"
         if not python.exists():
             subprocess.run([sys.executable, "-m", "venv", environment], check=True)
-        text = (ROOT / "requirements.txt").read_text()
-        wanted = bounds(text) + OLDEST_TOO if name == "oldest" else ["--upgrade", "-r", str(ROOT / "requirements.txt")]
+        file = ROOT / "requirements.txt"
+        wanted = {
+            "oldest": bounds(file.read_text()) + OLDEST_TOO,
+            "colab": ["-r", file, *COLAB],
+            "newest": ["--upgrade", "-r", file],
+        }[name]
         subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted], check=True)
         found = subprocess.run([python, "-m", "pip", "list", "--format=freeze"], check=True, capture_output=True, text=True)
         versions = dict(line.split("==") for line in found.stdout.splitlines() if "==" in line)
