@@ -19,6 +19,10 @@ for option in "$@"; do
         *) echo "setup.sh: no option '$option'; there are --here and --no-data" >&2; exit 2 ;;
     esac
 done
+system=$(uname -s)
+case "$system" in
+    MINGW* | MSYS* | CYGWIN*) fail "this is $system; the course needs Linux, macOS, or WSL on Windows. Run this in WSL." ;;
+esac
 called_from=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")" || exit 1
 

@@ -26,19 +26,22 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
-def _number(kind, low, text):
-    """An argparse type: a number of that kind, at least (int) or more than (float) low."""
+def _number(kind, low, text, high=float("inf")):
+    """An argparse type: a number of that kind, at least (int) or more than (float) low, and less than high."""
 
     def convert(value):
         try:
             number = kind(value)
         except ValueError:
             number = None
-        if number is None or not (low <= number if kind is int else low < number < float("inf")):
+        if number is None or not (low <= number if kind is int else low < number) or not number < high:
             raise argparse.ArgumentTypeError(f"{value!r}: expected {text}")
         return number
 
     return convert
+
+
+_seed = _number(int, 0, "a whole number from 0 to 2147483647", 2**31)
 
 
 def _setting(text):
@@ -68,7 +71,7 @@ def parser():
         type=_number(float, 0, "a number more than 0"),
         help="for so many minutes (default: 3), schedules fitted to it",
     )
-    train.add_argument("--seed", type=_number(int, 0, "a whole number from 0"), help="default: 0")
+    train.add_argument("--seed", type=_seed, help="default: 0")
     train.add_argument("--output", type=pathlib.Path, help="run folder (default: a new one, runs/RECIPE)")
     train.add_argument(
         "--resume", action="store_true", help="go on with the run in --output (default: the newest in runs/)"
@@ -103,7 +106,7 @@ def parser():
     generate.add_argument(
         "--count", type=_number(int, 1, "a whole number from 1"), help="default: 64; of every class: 8"
     )
-    generate.add_argument("--seed", type=_number(int, 0, "a whole number from 0"), default=0, help="default: 0")
+    generate.add_argument("--seed", type=_seed, default=0, help="default: 0")
     generate.add_argument("--output", type=pathlib.Path, required=True, help="FILE.png, .npz or .gif (a latent walk)")
 
     evaluate = add("evaluate", "Measure how good generated images are, against the real test images.")
@@ -120,7 +123,7 @@ def parser():
             default=10_000,
             help="how many images (default: 10000)",
         )
-        command.add_argument("--seed", type=_number(int, 0, "a whole number from 0"), default=0, help="default: 0")
+        command.add_argument("--seed", type=_seed, default=0, help="default: 0")
     evaluate.add_argument(
         "--extractor",
         choices=("classifier", "inception"),
@@ -240,8 +243,8 @@ def command_train(arguments):
     if not arguments.resume and "epochs" in settings and minutes is None:
         epochs = epochs or recipe.epochs
     dataset = data.load_fashion_mnist()
-    if not arguments.resume:
-        print(f"Training {recipe.name} into {output}, on {dataset.source}. Ctrl-C stops and saves.", flush=True)
+    what = f"Going on with {output}" if arguments.resume else f"Training {recipe.name} into {output}"
+    print(f"{what}, on {dataset.source}. Ctrl-C stops and saves.", flush=True)
     record = training.train(
         recipe,
         dataset,
@@ -368,10 +371,16 @@ def _free_folder(folder):
 
 
 def _newest_run():
-    records = sorted(pathlib.Path("runs").glob("*/checkpoint.weights.h5"), key=lambda path: path.stat().st_mtime)
-    if not records:
+    folders = [path.parent for path in pathlib.Path("runs").glob("*/run.json")]
+    folders = [folder for folder in folders if not (folder / "classifier.keras").exists()]
+    if not folders:
         raise InputError("There is no run in runs/ to go on with; name its folder with --output")
-    return records[-1].parent
+
+    def changed(folder):  # a run that was killed early has no checkpoint yet
+        paths = [folder / name for name in ("run.json", "checkpoint.weights.h5")]
+        return max(path.stat().st_mtime for path in paths if path.exists())
+
+    return max(folders, key=changed)
 
 
 COMMANDS = {

@@ -308,7 +308,7 @@ def class_index(label):
     text = str(label).strip().lower()
     if text in by_name:
         return by_name[text]
-    if text.isdigit() and int(text) < len(CLASS_NAMES):
+    if text.isdecimal() and int(text) < len(CLASS_NAMES):
         return int(text)
     near = difflib.get_close_matches(text, by_name, n=1, cutoff=0.0)[0]
     listing = ", ".join(f"{index} {name}" for index, name in enumerate(CLASS_NAMES))

@@ -25,7 +25,7 @@ def build_strategy(name):
         tf.distribute.Strategy.
 
     Raises:
-        InputError: "multiworker" without a TF_CONFIG that names a cluster and this task.
+        InputError: "multiworker" without a TF_CONFIG that names a cluster and this task, or the cluster does not come about.
     """
     if name == "mirrored":
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
@@ -44,7 +44,13 @@ def build_strategy(name):
                 '{"cluster": {"worker": ["host-a:12345", "host-b:12345"]}, "task": {"type": "worker", "index": 0}}, '
                 "the same cluster on every machine and an index of its own on each"
             ) from None
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        try:
+            return tf.distribute.MultiWorkerMirroredStrategy()
+        except (tf.errors.OpError, ValueError) as error:
+            reason = getattr(error, "message", str(error)).splitlines()[0]
+            raise InputError(
+                f"The cluster {workers} does not come about: {reason}. Each worker needs HOST:PORT, a free port and all the others"
+            ) from error
     return tf.distribute.get_strategy()
 
 

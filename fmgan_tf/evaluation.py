@@ -8,6 +8,7 @@ the classifier knows the training images, which sets their features a little apa
 import json
 import pathlib
 import sys
+import tempfile
 import time
 
 import keras
@@ -23,6 +24,24 @@ NEIGHBOUR_SUBSET = 2000  # images a side from which the uncertainty of neighbour
 ACCURACY_STEPS = 320  # four passes over 10,000 images, more over fewer
 MEMORISATION_IMAGES = 2000
 MEMORISATION_PARTS = 5
+
+
+def writable(folder):
+    """Makes a folder, and finds out now, rather than when the work is done, whether files can be written to it.
+
+    Args:
+        folder: path.
+
+    Returns:
+        pathlib.Path.
+
+    Raises:
+        OSError: it cannot be made or written to.
+    """
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=folder).close()
+    return folder
 
 
 def read_images(path):
@@ -50,7 +69,8 @@ def read_images(path):
     images, labels = arrays["images"], arrays.get("labels")
     if images.ndim == 3:
         images = images[..., None]
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != images.shape[2] or images.shape[3] != 1:
+    square = images.ndim == 4 and images.shape[1] == images.shape[2] > 0 and images.shape[3] == 1
+    if images.dtype != np.uint8 or not square:
         raise InputError(
             f"{path}: `images` is {images.dtype} {arrays['images'].shape}, expected uint8 (N, 28, 28, 1), 0 being the background"
         )
@@ -254,8 +274,11 @@ def evaluate(
 
     Raises:
         InputError: bad source, or too few images.
+        OSError: nothing can be written to output; known before anything is measured.
     """
     start = time.perf_counter()
+    if output is not None:
+        output = writable(output)
     inception = features.inception(inception_weights) if extractor == "inception" else None
     dimensions = INCEPTION_FEATURES if inception else features.classifier_extractor()[1]
     if samples < _fewest(dimensions):
@@ -384,8 +407,6 @@ def evaluate(
         "seconds": round(time.perf_counter() - start, 1),
     }
     if output is not None:
-        output = pathlib.Path(output)
-        output.mkdir(parents=True, exist_ok=True)
         plots.write_whole(output / "evaluation.json", json.dumps(report, indent=2))
         columns = [
             [figure["fid_fmnist"][key] for figure in classes.values()] for key in ("value", "standard_error", "floor")

@@ -183,8 +183,11 @@ def write_whole(path, content):
     """
     path = pathlib.Path(path)
     part = path.with_name(path.name + ".part")
-    part.write_bytes(content if isinstance(content, bytes) else content.encode())
-    os.replace(part, path)
+    try:
+        part.write_bytes(content if isinstance(content, bytes) else content.encode())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def save_png(path, sheet):

@@ -17,6 +17,7 @@ import pathlib
 import sys
 import time
 import types
+import zipfile
 
 import keras
 import matplotlib.pyplot as plt
@@ -156,7 +157,7 @@ def race(names, dataset, output, minutes=3.0, seeds=1, samples=SAMPLES):
         list of dicts, the rows of race.csv.
 
     Raises:
-        InputError: an unknown contender, or the folder holds another race.
+        InputError: an unknown contender, or the folder holds another race, or a damaged one, or one that is still going on.
     """
     output = pathlib.Path(output)
     contenders = [contender(name) for name in dict.fromkeys(names)]
@@ -169,17 +170,27 @@ def race(names, dataset, output, minutes=3.0, seeds=1, samples=SAMPLES):
         "versions": training.versions(),
     }
     output.mkdir(parents=True, exist_ok=True)
+    with training.alone_in(output):
+        return _race(contenders, record, dataset, output, minutes, seeds, samples)
+
+
+def _race(contenders, record, dataset, output, minutes, seeds, samples):
     path = output / "race.json"
-    if path.exists() and json.loads(path.read_text()) != record:
+    try:
+        another = path.exists() and json.loads(path.read_text()) != record
+        rows, strips = read(output)
+        done = {(row["contender"], row["seed"]) for row in rows}
+    except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise InputError(f"The race in {output} is damaged ({error}). Choose another folder.") from error
+    if another:
         raise InputError(
             f"{output} holds another race: another length, other contenders or versions. Choose another folder."
         )
     plots.write_whole(path, json.dumps(record, indent=2))
-    rows, strips = read(output)
     real = metrics.Moments.of(features.classifier_features(dataset.test_images, label="features of test images")[0])
     for seed in range(seeds):
         for recipe in contenders:
-            if any(row["contender"] == recipe.name and int(row["seed"]) == seed for row in rows):
+            if (recipe.name, seed) in done:
                 continue
             made, pictures = run(recipe, seed, dataset, 60 * minutes, real, samples)
             rows += made

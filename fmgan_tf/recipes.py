@@ -158,6 +158,10 @@ SETTINGS = {
     "label_weight": ("0 to 100", lambda value: 0 <= value <= 100),
     "label_decay": ("0 to 1", lambda value: 0 <= value <= 1),
 }
+_FIXED = {  # what it must not
+    "pixels": ("tanh or sigmoid", lambda value: value in ("tanh", "sigmoid")),
+    "classes": ("1 to 10", lambda value: 1 <= value <= 10),
+}
 _BOTH = {"learning_rate": ("generator_learning_rate", "discriminator_learning_rate")}
 
 
@@ -179,6 +183,30 @@ def get(name):
             f"No recipe {name!r}. The recipes are {', '.join(known)}. Did you mean {nearest(name, known)!r}?"
         )
     return known[name]
+
+
+def from_record(fields):
+    """The recipe that a run.json holds.
+
+    Args:
+        fields: what json made of dataclasses.asdict(recipe).
+
+    Returns:
+        Recipe.
+
+    Raises:
+        InputError: a field is missing, unknown, of the wrong type or out of range.
+    """
+    try:
+        recipe = Recipe(**fields)
+    except TypeError as error:
+        raise InputError(f"no recipe: {error}") from error
+    for field in dataclasses.fields(recipe):
+        value = getattr(recipe, field.name)
+        _, valid = _FIXED.get(field.name) or SETTINGS.get(field.name, ("", lambda value: True))
+        if type(value) not in ({int, float} if field.type is float else {field.type}) or not valid(value):
+            raise InputError(f"no recipe: {field.name} is {value!r}")
+    return recipe
 
 
 def override(recipe, settings):

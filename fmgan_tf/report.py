@@ -402,8 +402,7 @@ def analyze(source, dataset, output, samples=10_000, seed=0):
         OSError: output cannot be written.
     """
     start = time.perf_counter()
-    output = pathlib.Path(output)
-    output.mkdir(parents=True, exist_ok=True)
+    output = evaluation.writable(output)
     sides = compare(source, dataset, samples, seed)
     page = _Page()
 

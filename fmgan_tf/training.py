@@ -6,7 +6,8 @@ A run folder holds
     checkpoint.weights.h5  everything that resuming needs: both networks, the average, both optimizers and with them the step
     steps.csv, history.csv losses and probabilities at every step, and their means over every epoch with val_fid: the
                            FID-FMNIST of as many images of the averaged generator against 5,000 training images
-    best.weights.h5        the average at its lowest val_fid, with recipes that stop early; generator.keras then is this one
+    best_NNN.weights.h5    the average after the epoch with the lowest val_fid, with recipes that stop early: it becomes
+                           generator.keras
     samples/               images from one fixed noise grid: epoch_NNN.png after epoch NNN, step_NNNNNN.png before epoch 1
     samples.png            the same, as the run left them
     samples.gif            all of them as an animation
@@ -16,6 +17,7 @@ A run folder holds
 """
 
 import contextlib
+import copy
 import csv
 import dataclasses
 import fcntl
@@ -42,6 +44,8 @@ import tensorflow as tf
 from fmgan_tf import Diverged, InputError, data, distribute, features, gan, losses, models, plots, recipes
 
 COLUMNS = ("discriminator_loss", "generator_loss", "real_probability", "generated_probability")
+STEPS_HEADER = ("step", "seconds", *COLUMNS)
+HISTORY_HEADER = ("epoch", *COLUMNS, "val_fid")
 EARLY_SAMPLES = (50, 100, 200, 400)  # steps of the first epoch after which samples are drawn as well
 CHECKPOINT_SECONDS = 60  # a crash loses at most this much, or one epoch
 
@@ -118,7 +122,7 @@ def train(
         output: path of the run folder, made if need be.
         seed: int, of weights, noise, order of the images and the sample grid; ignored with resume.
         epochs, minutes: how long, the schedules fitted to it; at most one. Without both, the recipe's minutes; with
-            resume, what the run was started with. A resumed run counts what it has done already.
+            resume, what the run was to last. A resumed run counts what it has done already; one that is through stays as it is.
         overrides: dict of the settings that were changed, for the record.
         resume: go on with the run in the folder.
         verbose: print progress.
@@ -132,8 +136,9 @@ def train(
         dict, the content of run.json.
 
     Raises:
-        RunError: the folder holds a run and resume is False, or holds none and resume is True; or another process trains
-            into it; or the strategy does not fit: replicas that the batch cannot be split among, workers whose clocks
+        RunError: the folder holds a run and resume is False, or holds none, or a damaged one, or one that was trained on the
+            stand-in and now finds the real dataset (or the reverse), and resume is True; or another process trains into it,
+            or it cannot be written to; or the strategy does not fit: replicas that the batch cannot be split among, workers whose clocks
             would have to agree (minutes), a worker that is gone.
         Diverged: a loss became NaN; the last good state is kept.
     """
@@ -141,7 +146,14 @@ def train(
     strategy = strategy or tf.distribute.get_strategy()
     if resume:
         record = read_record(output)
-        recipe = recipes.Recipe(**record["recipe"])
+        recipe = recipes.from_record(record["recipe"])
+        if not (hasattr(models, recipe.generator) and hasattr(models, recipe.discriminator)):
+            raise RunError(f"{output} cannot be resumed: no {recipe.generator} and {recipe.discriminator} in models.py")
+        if (record.get("data") == data.STAND_IN) != dataset.is_stand_in:
+            raise RunError(
+                f"{output} was trained on {record.get('data')}, and this is {dataset.source}: what comes out would be of neither. "
+                "Train anew, or mend the dataset first"
+            )
         seed = record["seed"]
         deterministic = record.get("deterministic", False)
         if epochs is None and minutes is None:
@@ -164,7 +176,7 @@ def train(
     if deterministic:
         tf.config.experimental.enable_op_determinism()
     output.mkdir(parents=True, exist_ok=True)
-    with _own_folder(output, strategy, resume) as folder, _alone_in(folder):
+    with _own_folder(output, strategy, resume) as folder, alone_in(folder):
         try:
             return _train(recipe, dataset, folder, seed, epochs, minutes, record, resume, verbose, strategy)
         except OSError as error:
@@ -196,15 +208,26 @@ def _own_folder(folder, strategy, resume):
 
 
 @contextlib.contextmanager
-def _alone_in(folder):
-    """Refuses the folder while another process trains into it. A lock does not outlive its process, however that ends."""
+def alone_in(folder):
+    """Refuses the folder while another process writes to it. A lock does not outlive its process, however that ends.
+
+    Args:
+        folder: pathlib.Path, exists.
+
+    Raises:
+        RunError: another process holds it, or its file system knows no locks.
+    """
     with open(folder / ".lock", "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise RunError(
                 f"Another training is writing to {folder}. Wait for it, or choose another --output."
             ) from None
+        except OSError as error:
+            raise RunError(
+                f"{folder} cannot be locked ({error.strerror}): its file system may know no locks. Choose another --output."
+            ) from error
         yield
 
 
@@ -232,9 +255,11 @@ def _train(recipe, dataset, output, seed, epochs, minutes, record, resume, verbo
         validation = validation[0]
     run = _Run(output, recipe, seed, steps_per_epoch, epochs, minutes, validation, verbose)
     (output / "samples").mkdir(parents=True, exist_ok=True)
+    through = record.get("status") == "complete"
     record |= {
         "epochs": epochs,
         "minutes": minutes,
+        "status": "running",
         "steps_per_epoch": steps_per_epoch,
         "data": dataset.source,
         "versions": versions(),
@@ -246,8 +271,11 @@ def _train(recipe, dataset, output, seed, epochs, minutes, record, resume, verbo
     }
     if resume:
         run.restore(model)
-    else:
-        plots.write_whole(record_path, json.dumps(record | {"status": "running"}, indent=2))
+        if through and not run.more():
+            if verbose:
+                print(f"Nothing is left to do after {run.step:,} steps; --minutes or --epochs beyond that makes it longer.")
+            return read_record(output)
+    plots.write_whole(record_path, json.dumps(record, indent=2))
 
     def fit(last_epoch, steps):
         labels = dataset.train_labels if recipe.conditional else None
@@ -267,9 +295,9 @@ def _train(recipe, dataset, output, seed, epochs, minutes, record, resume, verbo
     start = time.perf_counter()
     with run.stopping_on_interrupt():
         left = -run.step % steps_per_epoch
-        if left:  # a run that was stopped within an epoch finishes that one first
+        if left and run.more():  # a run that was stopped within an epoch finishes that one first
             fit(run.step // steps_per_epoch + 1, left)
-        if run.status == "running" and run.progress() < 1 and not run.stopped_early():
+        if run.more():
             fit(epochs if epochs is not None else sys.maxsize, steps_per_epoch)
     trained = time.perf_counter() - start - run.overhead
 
@@ -281,7 +309,7 @@ def _train(recipe, dataset, output, seed, epochs, minutes, record, resume, verbo
         if run.step % steps_per_epoch and run.status == "running":
             run.measure(model)
     if recipe.patience and run.best():
-        model.averaged_generator.load_weights(output / "best.weights.h5")
+        run.restore_best(model)
     save_model(model.averaged_generator, output / "generator.keras")
     save_model(models.with_probability(model.discriminator), output / "discriminator.keras")
     run.draw(model)
@@ -318,13 +346,21 @@ def read_record(folder):
         record = json.loads(path.read_text())
         if record["recipe"]["name"] == recipes.CLASSIFIER.name:
             raise RunError(f"{folder} holds a classifier, which cannot be resumed: train it anew in another folder")
-        recipes.Recipe(**record["recipe"])
+        recipes.from_record(record["recipe"])
+        seed, epochs, minutes = (record[name] for name in ("seed", "epochs", "minutes"))
+        if (
+            type(seed) is not int
+            or seed < 0
+            or not (epochs is None or type(epochs) is int and epochs >= 1)
+            or not (minutes is None or type(minutes) in (int, float) and 0 < minutes < math.inf)
+        ):
+            raise ValueError(f"seed {seed!r}, epochs {epochs!r}, minutes {minutes!r}")
         return record
     except FileNotFoundError:
         raise RunError(f"{folder} holds no run: there is no {path.name} in it") from None
     except RunError:
         raise
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, InputError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path} is damaged ({error})") from None
 
 
@@ -333,11 +369,35 @@ def read_csv(path):
 
     Returns:
         dict from column to float64 array (rows,).
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is something else.
     """
     with open(path, newline="") as file:
-        header, *rows = csv.reader(file)
+        try:
+            header, *rows = csv.reader(file)
+        except csv.Error as error:
+            raise ValueError(f"{path}: {error}") from error
     table = np.array(rows, "float64").reshape(len(rows), len(header))
     return dict(zip(header, table.T, strict=True))
+
+
+def _numbered(path, header, count):
+    """The first rows of steps.csv or history.csv, as floats.
+
+    Raises:
+        OSError, ValueError: there are fewer than count, they are not numbered 1, 2, …, or the columns are others.
+    """
+    table = read_csv(path)
+    if tuple(table) != header:
+        raise ValueError(f"{path} has the columns {', '.join(table)}, expected {', '.join(header)}")
+    rows = np.array(list(table.values())).T[:count]
+    if len(rows) < count:
+        raise ValueError(f"its checkpoint is at {header[0]} {count}, {path.name} ends at {len(rows)}")
+    if not np.array_equal(rows[:, 0], np.arange(1, count + 1)):
+        raise ValueError(f"{path} is not numbered from 1 to {count}")
+    return rows.tolist()
 
 
 def versions():
@@ -446,11 +506,12 @@ class _Run(keras.callbacks.Callback):
         self.measure(self.model)
         self.history.append([epoch + 1, *means, self.val_fid])
         if self.recipe.patience and self.best() is self.history[-1]:
-            part = self.output / "part.weights.h5"
-            self.model.averaged_generator.save_weights(part)
-            os.replace(part, self.output / "best.weights.h5")
+            save_weights(self.model.averaged_generator, self.best_path())
         self.save_samples(self.model, f"samples/epoch_{epoch + 1:03d}.png")
         self.save_checkpoint(self.model)
+        for path in self.output.glob("best_*.weights.h5"):  # only now that the checkpoint knows of the newest
+            if path != self.best_path():
+                path.unlink()
         self.print_progress(epoch_mean=means)
         if self.stopped_early():
             self.model.stop_training = True
@@ -460,6 +521,20 @@ class _Run(keras.callbacks.Callback):
     def best(self):
         """The row of history with the lowest val_fid, or None."""
         return min((row for row in self.history if math.isfinite(row[-1])), key=lambda row: row[-1], default=None)
+
+    def best_path(self):
+        return self.output / f"best_{self.best()[0]:03d}.weights.h5"
+
+    def restore_best(self, model):
+        """Puts the best average of all epochs in the place of the newest."""
+        try:
+            model.averaged_generator.load_weights(self.best_path())
+        except (OSError, ValueError, KeyError) as error:
+            raise RunError(f"{self.best_path()} is missing or damaged ({' '.join(str(error).split())[:200]})") from error
+
+    def more(self):
+        """Whether there is anything left to do."""
+        return self.status == "running" and self.progress() < 1 and not self.stopped_early()
 
     def stopped_early(self):
         """Whether `patience` epochs went by without a lower val_fid."""
@@ -515,38 +590,33 @@ class _Run(keras.callbacks.Callback):
     def save_checkpoint(self, model):
         """Records first, then the weights: a kill in between leaves records that are too long, which restore() cuts."""
         start = time.perf_counter()
-        write_csv(self.output / "steps.csv", ("step", "seconds", *COLUMNS), self.rows)
-        write_csv(self.output / "history.csv", ("epoch", *COLUMNS, "val_fid"), self.history)
-        part = self.output / "part.weights.h5"
-        model.save_weights(part)
-        os.replace(part, self.output / "checkpoint.weights.h5")
+        write_csv(self.output / "steps.csv", STEPS_HEADER, self.rows)
+        write_csv(self.output / "history.csv", HISTORY_HEADER, self.history)
+        save_weights(model, self.output / "checkpoint.weights.h5")
         self.saved = time.perf_counter()
         self.overhead += self.saved - start
 
     def restore(self, model):
         """Brings model and records back to the newest checkpoint."""
+        self.started = None
         path = self.output / "checkpoint.weights.h5"
         records = self.output / "steps.csv"
-        if not path.exists() and not (records.exists() and records.read_text().count("\n") > 1):
-            return  # killed before its first checkpoint, at step 0: nothing is lost, the weights depend on the seed alone
         try:
+            if not path.exists() and not (records.exists() and records.read_text().count("\n") > 1):
+                return  # killed before its first checkpoint, at step 0: nothing is lost, the weights depend on the seed alone
             model.load_weights(path)
-            steps = read_csv(self.output / "steps.csv")
-            history = read_csv(self.output / "history.csv")
+            step = int(model.generator_optimizer.iterations.numpy())
+            epochs = step // self.steps_per_epoch
+            steps = _numbered(records, STEPS_HEADER, step)
+            history = _numbered(self.output / "history.csv", HISTORY_HEADER, epochs)
+            self.history = [[int(row[0]), *row[1:]] for row in history]
+            if self.recipe.patience and self.best():  # better to know now than at the end
+                self.restore_best(model)
+                model.load_weights(path)
         except (OSError, ValueError, KeyError) as error:
-            raise RunError(f"{self.output} cannot be resumed: {error}") from error
-        step = int(model.generator_optimizer.iterations.numpy())
+            raise RunError(f"{self.output} cannot be resumed: {' '.join(str(error).split())[:300]}") from error
         # The values were float32 when they were written; as such they come back exactly.
-        self.rows = [
-            [int(row[0]), row[1], *map(float, np.float32(row[2:]))] for row in zip(*steps.values(), strict=True)
-        ]
-        self.rows = self.rows[:step]
-        epochs = step // self.steps_per_epoch
-        self.history = [[int(row[0]), *row[1:]] for row in zip(*history.values(), strict=True)][:epochs]
-        if len(self.rows) != step or len(self.history) != epochs:
-            raise RunError(
-                f"{self.output} cannot be resumed: its checkpoint is at step {step}, its records are shorter"
-            )
+        self.rows = [[int(row[0]), row[1], *map(float, np.float32(row[2:]))] for row in steps]
         self.earlier = self.rows[-1][1] if self.rows else 0.0
         self.val_fid = self.history[-1][-1] if self.history else math.nan
 
@@ -600,6 +670,35 @@ def write_csv(path, header, rows):
     plots.write_whole(path, "\n".join(lines) + "\n")
 
 
+def save_weights(model, path):
+    """Saves the weights of a model, and of its optimizers, whole or not at all.
+
+    Args:
+        model: keras.Model.
+        path: pathlib.Path, ends in .weights.h5.
+
+    Raises:
+        OSError: it cannot be written, the disk is full.
+    """
+    with _whole(model, path) as part:
+        model.save_weights(part)
+
+
+@contextlib.contextmanager
+def _whole(model, path):
+    """Another name to write the file of a model to; it gets its own when it is whole, and is removed if it never is."""
+    part = path.with_name("part" + "".join(path.suffixes))
+    numbers = sum(int(np.prod(variable.shape)) for variable in model.variables)
+    try:
+        # HDF5 kills the process where the disk is full, so plain bytes try it first: 4 for a number, with two moments of Adam
+        part.write_bytes(bytes(3 * 4 * numbers + 2**20))
+        part.unlink()
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def save_model(model, path):
     """Saves a model as a .keras file that older versions of Keras load too, whole or not at all.
 
@@ -609,16 +708,18 @@ def save_model(model, path):
     Args:
         model: keras.Model.
         path: pathlib.Path, ends in .keras.
+
+    Raises:
+        OSError: it cannot be written, the disk is full.
     """
-    part = path.with_name("part.keras")
-    model.save(part)
-    with zipfile.ZipFile(part) as archive:
-        parts = {name: archive.read(name) for name in archive.namelist()}
-    parts["config.json"] = json.dumps(_without_defaults(json.loads(parts["config.json"])))
-    with zipfile.ZipFile(part, "w") as archive:
-        for name, content in parts.items():
-            archive.writestr(name, content)
-    os.replace(part, path)
+    with _whole(model, path) as part:
+        model.save(part)
+        with zipfile.ZipFile(part) as archive:
+            parts = {name: archive.read(name) for name in archive.namelist()}
+        parts["config.json"] = json.dumps(_without_defaults(json.loads(parts["config.json"])))
+        with zipfile.ZipFile(part, "w") as archive:
+            for name, content in parts.items():
+                archive.writestr(name, content)
 
 
 def _without_defaults(value):
@@ -628,12 +729,22 @@ def _without_defaults(value):
     if not isinstance(value, dict):
         return value
     value = {key: _without_defaults(item) for key, item in value.items()}
-    kind = getattr(sys.modules.get(value.get("module")), value.get("class_name", ""), None)
-    if kind is not None:
+    kind = getattr(sys.modules.get(value.get("module")), value.get("class_name") or "", None)
+    config = value.get("config")
+    if hasattr(kind, "from_config") and isinstance(config, dict):
         arguments = inspect.signature(kind.__init__).parameters
-        value["config"] = {
-            key: item
-            for key, item in value["config"].items()
-            if key not in arguments or item != arguments[key].default
+        short = {
+            key: item for key, item in config.items() if key not in arguments or item != arguments[key].default
         }
+        if short != config and _same_object(kind, short, config):
+            value["config"] = short
     return value
+
+
+def _same_object(kind, *configs):
+    """Whether the configs make equal objects of a class. Some classes insist on arguments that have defaults."""
+    try:
+        first, second = (kind.from_config(copy.deepcopy(config)).get_config() for config in configs)
+        return first == second
+    except Exception:  # whatever a class may raise for what it misses
+        return False

@@ -102,7 +102,7 @@ def main():
     record = json.dumps(
         {"recipe": recipe, "seed": 1, "status": "complete", "epochs": 1, "minutes": None}, indent=2
     ).encode()
-    table = b"step,seconds,discriminator_loss\n1,0.5,1.2\n2,0.6,nan\n"
+    table = (",".join(training.STEPS_HEADER) + "\n1,0.5,1.2,0.7,0.5,0.5\n2,0.6,nan,0.7,0.5,0.5\n").encode()
 
     def command_line():
         words = [moments.choice(WORDS) for _ in range(moments.randint(0, 6))]
@@ -168,7 +168,7 @@ def main():
 def read_table(path):
     """As resuming does: damage is a RunError."""
     try:
-        return training.read_csv(path)
+        return training._numbered(path, training.STEPS_HEADER, 2)
     except ValueError as error:
         raise training.RunError(" ".join(str(error).split())) from error
 

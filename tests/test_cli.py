@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import warnings
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from fmgan_tf import InputError, data, generation, recipes, training
+from fmgan_tf import __main__ as command_line
 from fmgan_tf.__main__ import main
 
 
@@ -172,6 +174,37 @@ def test_latent_walk_stays_on_the_sphere_and_closes():
     np.testing.assert_allclose(generation.slerp(start, end, 1), end, atol=1e-12)
     np.testing.assert_allclose(generation.slerp(start, end, 0.5), (start + end) * np.sqrt(0.5))
     np.testing.assert_allclose(generation.slerp(start, 2 * start, 0.5), 1.5 * start)
+
+
+def test_the_newest_run_is_resumed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="There is no run in runs/"):
+        command_line._newest_run()
+    for number, (name, files) in enumerate(
+        {
+            "old": ["run.json", "checkpoint.weights.h5"],
+            "killed early": ["run.json"],
+            "no run": ["checkpoint.weights.h5"],
+            "classifier": ["run.json", "classifier.keras"],
+        }.items()
+    ):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        for file in files:
+            (tmp_path / "runs" / name / file).touch()
+            os.utime(tmp_path / "runs" / name / file, (1e9 + number, 1e9 + number))
+    assert command_line._newest_run().name == "killed early"
+    os.utime(tmp_path / "runs/old/checkpoint.weights.h5", (2e9, 2e9))
+    assert command_line._newest_run().name == "old"
+
+
+@pytest.mark.parametrize("seed", ["-1", "2147483648", "20261125123456", "1e3", "x"])
+@pytest.mark.parametrize(
+    "words", [("train", "dcgan"), ("generate", "cgan", "--output", "a.png"), ("evaluate", "cgan"), ("analyze", "cgan", "--output", "a")]
+)
+def test_seeds_that_are_none(capsys, tmp_path, monkeypatch, words, seed):
+    monkeypatch.chdir(tmp_path)
+    error = fails(capsys, *words, "--seed", seed)
+    assert f"'{seed}': expected a whole number from 0 to 2147483647" in error and not list(tmp_path.iterdir())
 
 
 def test_a_source_that_is_no_run(tmp_path):

@@ -42,7 +42,7 @@ def test_scaling_is_exactly_invertible(to_range, from_range, low):
 def test_class_index():
     assert [data.class_index(name) for name in data.CLASS_NAMES] == list(range(10))
     assert data.class_index("ankle BOOT") == data.class_index("9") == data.class_index(9) == 9
-    for wrong in ("Ankle boots", "10", 10, -1, ""):
+    for wrong in ("Ankle boots", "10", 10, -1, "", "²"):
         with pytest.raises(InputError, match="T-shirt/top.*Ankle boot"):
             data.class_index(wrong)
     with pytest.raises(InputError, match="Did you mean 'Ankle boot'"):

@@ -125,6 +125,27 @@ def test_a_cluster_that_is_none(monkeypatch, tmp_path, capsys):
     assert "Did you mean 'mirrored'" in capsys.readouterr().err
 
 
+def test_a_cluster_that_does_not_come_about(tmp_path):
+    """A port that is taken, as by a worker left over from yesterday, and hosts without ports."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        for workers in ([f"127.0.0.1:{taken.getsockname()[1]}"] * 2, ["host-a", "host-b"]):
+            config = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": 0}}
+            command = [sys.executable, "-m", "fmgan_tf", "train", "--epochs", "1", "--strategy", "multiworker", "--output"]
+            result = subprocess.run(
+                [*command, tmp_path / "run"],
+                env=os.environ | {"TF_CONFIG": json.dumps(config)},
+                capture_output=True,
+                text=True,
+                timeout=300,
+            )
+            last = result.stderr.splitlines()[-1]
+            assert result.returncode == 2 and "Traceback" not in result.stderr, result.stderr
+            assert f"The cluster {workers} does not come about: " in last and "HOST:PORT" in last
+            assert not (tmp_path / "run").exists()
+
+
 class Strategy:
     """Of three replicas."""
 

@@ -61,6 +61,7 @@ IMAGES = np.zeros((4, 28, 28, 1), "uint8")
         ({"images": IMAGES[0]}, r"`images` is uint8 \(28, 28, 1\)"),
         ({"images": np.zeros((4, 28, 28, 3), "uint8")}, "expected uint8"),
         ({"images": np.array([{}], object)}, "plain arrays"),
+        ({"images": np.zeros((300, 0, 0, 1), "uint8")}, "expected uint8"),
         ({"images": IMAGES, "labels": np.arange(3)}, "expected 4 whole numbers"),
         ({"images": IMAGES, "labels": np.arange(4) + 7}, "from 0 to 9"),
         ({"images": IMAGES, "labels": np.zeros(4)}, "whole numbers"),
@@ -306,6 +307,15 @@ def test_json_is_all_that_stdout_holds(small, few, tmp_path, capsys):
     assert "floor" in text and "KID" in text and str(tmp_path / "new" / "out") in text
     second = json.loads((tmp_path / "new" / "out" / "evaluation.json").read_text())
     assert second["figures"] == first["figures"]  # the seed decides
+
+
+@pytest.mark.parametrize("command", ["evaluate", "analyze"])
+def test_an_output_that_cannot_be_written_is_known_before_the_work(small, tmp_path, capsys, monkeypatch, command):
+    path = save(generator(noise_input()), tmp_path / "g.keras")
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(evaluation, "images_of", None)
+    for output, expected in ((tmp_path / "file" / "below", "Not a directory"), ("/proc", "")):
+        assert expected in fails(capsys, command, path, "--output", output)
 
 
 def test_one_line_errors(small, tmp_path, capsys, monkeypatch):

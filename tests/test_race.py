@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fmgan_tf import InputError, data, features, metrics, race, recipes, rivals
+from fmgan_tf import InputError, data, features, metrics, race, recipes, rivals, training
 from fmgan_tf.__main__ import main
 
 
@@ -85,6 +85,14 @@ def test_a_race(small, tmp_path, capsys, monkeypatch):
     assert len(race.race(["cgan", "dcgan"], small, tmp_path / "race", minutes=0.02, seeds=2, samples=150)) == len(rows)
     with pytest.raises(InputError, match="holds another race"):
         race.race(["cgan"], small, tmp_path / "race", minutes=0.02, seeds=2, samples=150)
+    with training.alone_in(tmp_path / "race"), pytest.raises(InputError, match="Another training is writing to"):
+        race.race(["cgan", "dcgan"], small, tmp_path / "race", minutes=0.02, seeds=2, samples=150)
+    for name, wrong in (("race.json", b"{"), ("race.csv", b"a,b\n1,2\n"), ("race.csv", b"contender,seed\ncgan,x\n"), ("strips.npz", b"PK")):
+        good = (tmp_path / "race" / name).read_bytes()
+        (tmp_path / "race" / name).write_bytes(wrong)
+        with pytest.raises(InputError, match="The race in .* is damaged"):
+            race.race(["cgan", "dcgan"], small, tmp_path / "race", minutes=0.02, seeds=2, samples=150)
+        (tmp_path / "race" / name).write_bytes(good)
 
 
 @pytest.fixture

@@ -50,6 +50,13 @@ def test_unknown_option(clone):
     assert result.returncode == 2 and "--here and --no-data" in one_line(result)
 
 
+@pytest.mark.parametrize("system", ["MINGW64_NT-10.0-19045", "MSYS_NT-10.0", "CYGWIN_NT-10.0"])
+def test_windows(clone, tmp_path, system):
+    script(tmp_path / "bin" / "uname", f"echo {system}")
+    error = one_line(setup(clone, PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}"))
+    assert system in error and "WSL" in error and not (clone / ".venv").exists()
+
+
 def test_unsupported_python(clone, tmp_path):
     for name in ("python3", "python", "python3.10", "python3.11", "python3.12", "python3.13"):
         script(tmp_path / "bin" / name, 'case "$1" in --version) echo Python 3.8.1;; *) exit 1;; esac')

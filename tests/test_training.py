@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import json
 import os
 import signal
@@ -162,7 +163,7 @@ def test_records_that_outran_the_checkpoint_are_cut(blobs, tmp_path):
 
 def test_two_trainings_into_one_folder_are_refused(blobs, tmp_path):
     run_small(blobs, tmp_path / "run", epochs=1)
-    with training._alone_in(tmp_path / "run"):
+    with training.alone_in(tmp_path / "run"):
         with pytest.raises(training.RunError, match="Another training is writing to .*run. Wait"):
             run_small(blobs, tmp_path / "run", epochs=2, resume=True)
     assert run_small(blobs, tmp_path / "run", epochs=2, resume=True)["steps"] == 6
@@ -185,20 +186,114 @@ def test_a_run_killed_before_its_first_checkpoint_or_after_its_last_step(blobs, 
         run_small(blobs, tmp_path / "run", resume=True)
 
 
+def damages(folder):
+    """(file of a small run, something else in its place)"""
+    yield "checkpoint.weights.h5", b"not HDF5"
+    steps = (folder / "steps.csv").read_bytes()
+    for wrong in (
+        *(b"", b"\0" * 1000, b"\xff", b"step,seconds\n1,x\n", steps.replace(b"\n2,", b"\nnan,"), steps.replace(b"\n2,", b"\ninf,")),
+        *(steps.replace(b"\n2,", b"\n7,"), steps.replace(b"step,seconds", b"seconds,step"), b"step\n1\n2\n3\n", steps[:-60]),
+    ):
+        yield "steps.csv", wrong
+    yield "history.csv", steps
+    record = json.loads((folder / "run.json").read_text())
+    yield "run.json", b"{"
+    yield "run.json", b"[]"
+    for name, value in (("seed", "a"), ("seed", -1), ("epochs", "2"), ("epochs", 0), ("minutes", "x"), ("recipe", None)):
+        yield "run.json", json.dumps(record | {name: value}).encode()
+    yield "run.json", json.dumps({name: value for name, value in record.items() if name != "epochs"}).encode()
+    for name, value in (
+        *(("loss", "wasserstein"), ("generator", "nope"), ("generator", 3), ("batch_size", "x"), ("batch_size", 0)),
+        *(("classes", 11), ("pixels", "relu"), ("ema_decay", None), ("beta_1", True), ("unknown", 1)),
+    ):
+        yield "run.json", json.dumps(record | {"recipe": record["recipe"] | {name: value}}).encode()
+
+
 def test_damaged_runs_are_refused(blobs, tmp_path):
     output = tmp_path / "run"
     run_small(blobs, output, epochs=1)
-    for name, mend in (
-        ("checkpoint.weights.h5", b"not HDF5"),
-        ("steps.csv", b"step,seconds\n1,x\n"),
-        ("run.json", b"{"),
-    ):
-        good = (output / name).read_bytes()
-        (output / name).write_bytes(mend)
-        with pytest.raises(training.RunError):
-            run_small(blobs, output, resume=True)
-        (output / name).write_bytes(good)
-    assert run_small(blobs, output, resume=True)["status"] == "complete"
+    kept = {path: path.read_bytes() for path in output.iterdir() if path.is_file()}
+    for name, wrong in damages(output):
+        (output / name).write_bytes(wrong)
+        with pytest.raises(training.RunError) as error:
+            run_small(blobs, output, epochs=2, resume=True)
+        assert "\n" not in str(error.value) and str(output) in str(error.value)
+        (output / name).write_bytes(kept[output / name])
+    assert {path: path.read_bytes() for path in output.iterdir() if path.is_file()} == kept
+    assert run_small(blobs, output, epochs=2, resume=True)["steps"] == 6
+
+
+@pytest.mark.parametrize("length", [{"epochs": 2}, {"epochs": None, "minutes": 0.02}])
+def test_a_run_that_is_through_stays_as_it_is(blobs, tmp_path, capsys, length):
+    output = tmp_path / "run"
+    record = run_small(blobs, output, **length)
+    kept = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
+    for arguments in ({"epochs": None}, {"epochs": 1}) if record["epochs"] else ({"epochs": None},):
+        assert training.train(None, blobs, output, resume=True, **arguments) == record
+        assert f"Nothing is left to do after {record['steps']} steps" in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == kept
+
+
+def test_a_longer_run_that_is_killed_stays_longer(blobs, tmp_path, monkeypatch):
+    output = tmp_path / "run"
+    run_small(blobs, output, epochs=1)
+    save, calls = training._Run.save_checkpoint, []
+
+    def dying(self, model):
+        save(self, model)
+        calls.append(self.step)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training._Run, "save_checkpoint", dying)
+    with pytest.raises(KeyboardInterrupt):
+        run_small(blobs, output, epochs=3, resume=True)
+    monkeypatch.undo()
+    assert 3 < calls[0] < 9 and json.loads((output / "run.json").read_text())["status"] == "running"
+    record = run_small(blobs, output, epochs=None, resume=True)
+    assert record["status"] == "complete" and record["epochs"] == 3 and record["steps"] == 9
+
+
+def test_the_stand_in_and_the_real_dataset_do_not_mix(blobs, tmp_path):
+    output = tmp_path / "run"
+    run_small(blobs, output, epochs=1)
+    generated = blobs._replace(source=data.STAND_IN)
+    with pytest.raises(training.RunError, match="was trained on squares made by the tests, and this is stand-in"):
+        run_small(generated, output, epochs=2, resume=True)
+    assert json.loads((output / "run.json").read_text())["data"] == blobs.source
+
+
+def test_a_folder_that_cannot_be_locked(blobs, tmp_path, monkeypatch):
+    def no_locks(file, how):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(training.fcntl, "flock", no_locks)
+    with pytest.raises(training.RunError, match="cannot be locked .Function not implemented.: its file system"):
+        run_small(blobs, tmp_path / "run")
+
+
+def test_a_full_disk_is_no_crash(tmp_path):
+    """At every size of the disk: HDF5 alone ends some of these with a segmentation fault, others with a RuntimeError."""
+    code = (
+        "import pathlib, resource, sys\n"
+        "from fmgan_tf import recipes, training\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "model = training.build_gan(recipes.get('dcgan'))\n"
+        "for save, name in ((training.save_weights, 'a.weights.h5'), (lambda m, p: training.save_model(m.generator, p), 'a.keras')):\n"
+        "    save(model, folder / name)\n"
+        "    whole = (folder / name).read_bytes()\n"
+        "    for limit in [0, 1000, *range(len(whole) // 2, len(whole), len(whole) // 9), len(whole) - 5000, len(whole) - 100]:\n"
+        "        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))\n"
+        "        try:\n"
+        "            save(model, folder / name)\n"
+        "            raise SystemExit(f'{limit} was enough')\n"
+        "        except OSError as error:\n"
+        "            assert error.errno == 27, error\n"
+        "        assert [path.name for path in folder.glob('part*')] == [] and (folder / name).read_bytes() == whole\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))\n"
+        "print('through')\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, timeout=300)
+    assert (result.returncode, result.stdout) == (0, "through\n"), result.stderr[-2000:]
 
 
 def test_minutes(blobs, tmp_path):
@@ -351,6 +446,12 @@ def test_early_stopping_stops_and_restores_the_best_average(blobs, tmp_path, mon
     assert any(not np.array_equal(best, last) for best, last in zip(averages[1], averages[3], strict=True))
     again = training.train(None, two, tmp_path / "run", resume=True, verbose=False)
     assert again["steps"] == 8 and again["best_epoch"] == 2 and len(averages) == 4  # it does not begin anew
+    (best,) = (tmp_path / "run").glob("best_*.weights.h5")
+    assert best.name == "best_002.weights.h5"
+    for break_it in (lambda: best.write_bytes(b"not HDF5"), best.unlink):
+        break_it()
+        with pytest.raises(training.RunError, match="best_002.weights.h5 is missing or damaged"):
+            training.train(None, blobs, tmp_path / "run", epochs=30, resume=True, verbose=False)
 
 
 def test_the_dense_recipe_learns_in_the_range_of_its_sigmoid(blobs, tmp_path, monkeypatch):
@@ -368,6 +469,15 @@ def test_the_dense_recipe_learns_in_the_range_of_its_sigmoid(blobs, tmp_path, mo
     assert 0 <= np.min(generation.load_generator(tmp_path / "run")([noise, labels]))
     record = json.loads((tmp_path / "run/run.json").read_text())
     assert record["recipe"]["pixels"] == "sigmoid" and record["recipe"]["classes"] == 2
+
+
+def test_layers_that_insist_on_their_defaults_keep_them(tmp_path):
+    """Rescaling is one: what it misses is no default but an error."""
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Rescaling(1 / 127.5), keras.layers.Dense(3)])
+    training.save_model(model, tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded(np.ones((2, 4))), model(np.ones((2, 4))))
+    assert [layer.get_config() for layer in loaded.layers] == [layer.get_config() for layer in model.layers]
 
 
 def test_saved_models_say_only_what_differs_from_the_defaults(tmp_path):
