@@ -102,3 +102,15 @@ def test_links_lead_somewhere():
         assert (ROOT / target).exists(), target
     listed = set(re.findall(r"\(notebooks/(\w+\.ipynb)\)", TEXT))
     assert listed == {path.name for path in (ROOT / "notebooks").glob("*.ipynb")}
+
+
+def test_minutes_and_memory_are_those_of_the_record():
+    record = json.loads((ROOT / "assets" / "notebooks.json").read_text())["notebooks"]
+    rows = re.findall(r"\(notebooks/(\w+)\.ipynb\) \| .* \| (\d+) \| ([\d.]+) \| \[open", TEXT)
+    assert rows == [
+        (name, str(max(1, round(figures["seconds"] / 60))), f"{figures['gigabytes']:.1f}") for name, figures in record.items()
+    ]
+    assert max(figures["gigabytes"] for figures in record.values()) <= 2.5
+    for name, minutes, _ in rows:  # the notebook says the same, or a range around it
+        said = re.search(r"\*\*Time:\*\* (\d+)(?: to (\d+))? minutes? to run", (ROOT / "notebooks" / f"{name}.ipynb").read_text())
+        assert int(said[1]) <= int(minutes) <= int(said[2] or said[1])

@@ -1,8 +1,8 @@
 """Runs the unit tests with the oldest and newest packages that requirements.txt allows, and Colab's: python tests/versions.py FOLDER
 
 Each in an environment of its own in FOLDER, which is made if need be and kept for the next time (2.5 GB each): "oldest" has
-the lower bound of every line and the oldest Keras that TensorFlow takes, "colab" what Google Colab had in August 2026, "newest"
-whatever pip finds. Arguments after FOLDER go to pytest.
+the lower bound of every line, "colab" what Google Colab had in August 2026, "newest" whatever pip finds. Arguments after
+FOLDER go to pytest.
 """
 
 import os
@@ -14,7 +14,7 @@ import sys
 ROOT = pathlib.Path(__file__).parent.parent
 ENVIRONMENTS = ("oldest", "colab", "newest")
 # What tensorflow-datasets brings needs a newer protobuf than TensorFlow 2.18 takes, and does not say so
-OLDEST_TOO = ["keras==3.5.*", "tensorflow-metadata<1.18"]
+OLDEST_TOO = ["tensorflow-metadata<1.18"]
 COLAB = ["tensorflow==2.20.0", "keras==3.13.2", "numpy==2.1.3", "scipy==1.16.3"]
 SHOWN = ("tensorflow", "keras", "numpy", "tensorflow-datasets", "scikit-learn", "scipy", "matplotlib")
 
