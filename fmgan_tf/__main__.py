@@ -404,10 +404,12 @@ def main(arguments=None):
         if issubclass(
             category, UserWarning
         ):  # what libraries tell developers (DeprecationWarning…) concerns nobody here
-            print(f"fmgan_tf {arguments.command}: {message}", file=sys.stderr)
+            print(f"fmgan_tf {arguments.command}: {' '.join(str(message).split())}", file=sys.stderr)
 
     try:
         with warnings.catch_warnings():
+            # Keras minds whether one input comes as a list of one; it is the same to the model, and nobody's fault here
+            warnings.filterwarnings("ignore", "The structure of `inputs` doesn't match")
             warnings.showwarning = show_warning
             return COMMANDS[arguments.command](arguments) or 0
     except KeyboardInterrupt:

@@ -143,7 +143,7 @@ def test_evaluate_measures_the_average_against_all_batches():
     real = np.concatenate(list(real_batches().as_numpy_iterator()))
     generated = generate(np.concatenate(noise)).numpy()
     sides = [images.mean(axis=(1, 3))[:, ::7] for images in (real, generated)]
-    assert first == pytest.approx(metrics.frechet_distance(*sides), rel=1e-3)
+    assert float(first) == pytest.approx(metrics.frechet_distance(*sides), rel=1e-3)
 
 
 def test_validation_noise_is_not_training_noise():
@@ -204,7 +204,7 @@ def test_the_best_val_fid_is_what_a_checkpoint_keeps(tmp_path):
     again = tiny_gan()
     again.load_weights(path)
     measured = again.evaluate(real_batches(), verbose=0, return_dict=True)["fid"]
-    assert measured == pytest.approx(min(history["val_fid"]), rel=1e-4)
+    assert float(measured) == pytest.approx(min(history["val_fid"]), rel=1e-4)
 
 
 def test_checkpoints_do_not_hold_the_extractor(tmp_path):
