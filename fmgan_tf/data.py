@@ -466,7 +466,7 @@ def batches(images, batch_size, seed=0, first_step=0, labels=None):
     then have static shapes); the images left over at the end of an epoch get another chance in the next.
 
     Args:
-        images: float32 (N, height, width, 1), scaled.
+        images: float32 (N, height, width, 1), scaled; an array is copied, a tensor is not.
         batch_size: int, at most N.
         seed: int.
         first_step: int, how many batches to skip.

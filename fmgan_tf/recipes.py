@@ -158,10 +158,6 @@ SETTINGS = {
     "label_weight": ("0 to 100", lambda value: 0 <= value <= 100),
     "label_decay": ("0 to 1", lambda value: 0 <= value <= 1),
 }
-_FIXED = {  # what it must not
-    "pixels": ("tanh or sigmoid", lambda value: value in ("tanh", "sigmoid")),
-    "classes": ("1 to 10", lambda value: 1 <= value <= 10),
-}
 _BOTH = {"learning_rate": ("generator_learning_rate", "discriminator_learning_rate")}
 
 
@@ -203,9 +199,11 @@ def from_record(fields):
         raise InputError(f"no recipe: {error}") from error
     for field in dataclasses.fields(recipe):
         value = getattr(recipe, field.name)
-        _, valid = _FIXED.get(field.name) or SETTINGS.get(field.name, ("", lambda value: True))
-        if type(value) not in ({int, float} if field.type is float else {field.type}) or not valid(value):
+        right_type = type(value) in ({int, float} if field.type is float else {field.type})
+        if not right_type or (field.name in SETTINGS and not SETTINGS[field.name][1](value)):
             raise InputError(f"no recipe: {field.name} is {value!r}")
+    if recipe.pixels not in ("tanh", "sigmoid") or not 1 <= recipe.classes <= 10:
+        raise InputError(f"no recipe: pixels is {recipe.pixels!r} and classes {recipe.classes}")
     return recipe
 
 

@@ -360,7 +360,7 @@ def read_record(folder):
         raise RunError(f"{folder} holds no run: there is no {path.name} in it") from None
     except RunError:
         raise
-    except (OSError, InputError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path} is damaged ({error})") from None
 
 

@@ -52,7 +52,7 @@ def run(path, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help="beginnings of names, like 01 (default: all)")
-    parser.add_argument("--record", action="store_true")
+    parser.add_argument("--record", action="store_true", help="keep it in assets/notebooks.json")
     arguments = parser.parse_args()
     paths = [
         path
