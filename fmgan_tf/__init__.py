@@ -1,16 +1,26 @@
 """fmgan_tf: the helper package of the fmgan course. Import its modules; this file costs nothing to import."""
 
 import os
+import re
 
-# TensorFlow turns its fast convolutions (oneDNN) on by itself only on processors with AVX-512 instructions for neural
-# networks; most laptops have none, and gain as well. Has to be set before TensorFlow is imported. What it buys on a
-# machine: tests/benchmark.py with and without TF_ENABLE_ONEDNN_OPTS=0.
+# TensorFlow turns its fast convolutions (oneDNN) on by itself only on processors with AVX-512 instructions
+# for neural networks; most laptops have none, and gain as well. Has to be set before TensorFlow is imported.
+# What it buys on a machine: tests/benchmark.py with and without TF_ENABLE_ONEDNN_OPTS=0.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+# The course is written for this backend, whatever another project has left in the environment or in
+# keras.json
+os.environ["KERAS_BACKEND"] = "tensorflow"
 
 
 class InputError(ValueError):
-    """Something a user gave cannot be used. The message names it, what was expected, and how to mend it."""
+    """Something a user gave cannot be used. The message names it, what was expected, and how to fix it."""
 
 
 class Diverged(Exception):
     """A loss became NaN or infinite. The message says at which step and what was kept."""
+
+
+def one_line(error):
+    """What an error says, in one line of at most 300 characters; of Keras, which writes many, the last."""
+    text = re.sub(r"\x1b\[[\d;]*m", "", str(error)).split("Exception encountered: ")[-1]
+    return " ".join(text.split())[:300]

@@ -1,4 +1,7 @@
-"""The command line: python -m fmgan_tf list | data | train | generate | evaluate | analyze | race. `--help` and errors come without TensorFlow."""
+"""The command line, python -m fmgan_tf: list, data, train, generate, evaluate, analyze, race and roofline.
+
+`--help` and errors come without TensorFlow.
+"""
 
 import argparse
 import os
@@ -7,9 +10,13 @@ import re
 import sys
 import warnings
 
-from fmgan_tf import Diverged, InputError, recipes
+from fmgan_tf import Diverged, InputError, fashion_mnist, recipes
+from fmgan_tf.runs import terminal
 
 DESCRIPTION = "Train GANs on Fashion-MNIST, on two CPU cores, in minutes."
+ANY_SOURCE = (
+    "a run folder, a shipped model, a generator or images of your own (.keras, .h5, .npz, .npy, a folder)"
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -19,15 +26,16 @@ class _Parser(argparse.ArgumentParser):
         if found := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
             choices = re.findall(r"[\w-]+", found[2])
             message = (
-                f"no {'command' if 'command' in message else 'choice'} {found[1]!r}; there are {', '.join(choices)}. "
-                f"Did you mean {recipes.nearest(found[1], choices)!r}?"
+                f"no {'command' if 'command' in message else 'choice'} {found[1]!r}; there are "
+                f"{', '.join(choices)}. Did you mean {recipes.nearest(found[1], choices)!r}?"
             )
         print(f"{self.prog}: {' '.join(message.split())}", file=sys.stderr)
         raise SystemExit(2)
 
 
 def _number(kind, low, text, high=float("inf")):
-    """An argparse type: a number of that kind, at least (int) or more than (float) low, and less than high."""
+    """An argparse type: a number of that kind, at least (int) or more than (float) low, and less than
+    high."""
 
     def convert(value):
         try:
@@ -41,6 +49,8 @@ def _number(kind, low, text, high=float("inf")):
     return convert
 
 
+_whole = _number(int, 1, "a whole number from 1")
+_positive = _number(float, 0, "a number more than 0")
 _seed = _number(int, 0, "a whole number from 0 to 2147483647", 2**31)
 
 
@@ -57,119 +67,101 @@ def parser():
     commands = top.add_subparsers(dest="command", metavar="command", required=True)
 
     def add(name, help):
-        return commands.add_parser(name, help=help, description=help, allow_abbrev=False)
+        return commands.add_parser(name, help=help, description=help, allow_abbrev=False).add_argument
 
     add("list", "Show the recipes and their hyper-parameters.")
     add("data", "Fetch, verify and prepare the dataset; print the folder that it is in.")
 
     train = add("train", "Train a recipe into a run folder.")
-    train.add_argument("recipe", nargs="?", help=f"see `list` (default: {recipes.DEFAULT})")
-    length = train.add_mutually_exclusive_group()
-    length.add_argument("--epochs", type=_number(int, 1, "a whole number from 1"), help="how many passes over the data")
-    length.add_argument(
-        "--minutes",
-        type=_number(float, 0, "a number more than 0"),
-        help="for so many minutes (default: 3), schedules fitted to it",
-    )
-    train.add_argument("--seed", type=_seed, help="default: 0")
-    train.add_argument("--output", type=pathlib.Path, help="run folder (default: a new one, runs/RECIPE)")
-    train.add_argument(
+    train("recipe", nargs="?", help=f"see `list` (default: {recipes.DEFAULT})")
+    train("--epochs", type=_whole, help="how many passes over the data")
+    train("--minutes", type=_positive, help="for so many minutes (default: 3), schedules fitted to it")
+    train("--seed", type=_seed, help="default: 0")
+    train("--output", type=pathlib.Path, help="run folder (default: a new one, runs/RECIPE)")
+    train(
         "--resume", action="store_true", help="go on with the run in --output (default: the newest in runs/)"
     )
-    train.add_argument(
+    train(
         "--deterministic",
         action="store_true",
-        help="equal bits from equal seeds, with --epochs on one machine; somewhat slower",
+        help="equal bits from equal seeds, with --epochs on one machine; slower",
     )
-    train.add_argument(
+    train(
         "--strategy",
         choices=("one", "mirrored", "multiworker"),
         default="one",
         help="one device (default), all GPUs of this machine, or all machines in TF_CONFIG",
     )
-    train.add_argument(
+    train(
         "--set",
         type=_setting,
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="change a hyper-parameter; repeatable",
+        help="change a setting; repeatable",
     )
 
     generate = add("generate", "Make images with a trained generator.")
-    generate.add_argument("source", type=pathlib.Path, help="a run folder, a shipped model or a .keras generator")
-    generate.add_argument(
-        "--label",
-        action="append",
-        help='class to make, by name or number ("Ankle boot" or 9); repeatable (default: all, in rows)',
+    generate("source", help="a run folder, a shipped model or a generator of your own (.keras, .h5)")
+    generate(
+        "--label", action="append", help='class to make, by name or number ("Ankle boot" or 9); repeatable'
     )
-    generate.add_argument(
-        "--count", type=_number(int, 1, "a whole number from 1"), help="default: 64; of every class: 8"
+    generate(
+        "--count",
+        type=_whole,
+        help="images in all, spread over the labels (default: 64, or 8 of every label)",
     )
-    generate.add_argument("--seed", type=_seed, default=0, help="default: 0")
-    generate.add_argument("--output", type=pathlib.Path, required=True, help="FILE.png, .npz or .gif (a latent walk)")
+    generate("--output", type=pathlib.Path, required=True, help="FILE.png, .npz or .gif (a latent walk)")
 
     evaluate = add("evaluate", "Measure how good generated images are, against the real test images.")
     analyze = add("analyze", "Report what a generator has learned, beside real images, on one page.")
     for command in (evaluate, analyze):
-        command.add_argument(
-            "source",
-            type=pathlib.Path,
-            help="a run folder, a shipped model, a .keras generator, or an .npz of uint8 `images` (and `labels`)",
+        command("source", help=ANY_SOURCE)
+        command("--samples", type=_whole, default=10_000, help="how many images (default: 10000)")
+    for command in (generate, evaluate, analyze):
+        command("--seed", type=_seed, default=0, help="default: 0")
+        command(
+            "--noise",
+            choices=("normal", "uniform"),
+            help="what a generator of your own takes (default: normal)",
         )
-        command.add_argument(
-            "--samples",
-            type=_number(int, 1, "a whole number from 1"),
-            default=10_000,
-            help="how many images (default: 10000)",
+        command(
+            "--label-as", choices=("none", "number", "one-hot", "in-noise"), help="how it takes its label"
         )
-        command.add_argument("--seed", type=_seed, default=0, help="default: 0")
-    evaluate.add_argument(
+        command("--pixels", choices=("unit", "tanh", "byte"), help="its range: [0, 1], [-1, 1] or [0, 255]")
+        command("--fit", choices=("crop", "resize"), help="how its images become 28 x 28")
+    evaluate(
         "--extractor",
         choices=("classifier", "inception"),
         default="classifier",
-        help="whose features (default: classifier, which gives FID-FMNIST; inception takes an hour on two cores)",
+        help="whose features (default: classifier, which gives FID-FMNIST; inception takes an hour)",
     )
-    evaluate.add_argument(
-        "--inception-weights", metavar="FILE", help="default: Keras's cache, else a download of 88 MB"
-    )
-    evaluate.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    evaluate.add_argument("--output", type=pathlib.Path, help="folder for evaluation.json and pictures")
-    analyze.add_argument("--output", type=pathlib.Path, required=True, help="folder for report.html and its tables")
+    evaluate("--inception-weights", metavar="FILE", help="default: Keras's cache, else a download of 88 MB")
+    evaluate("--json", action="store_true", help="print JSON instead of a table")
+    evaluate("--output", type=pathlib.Path, help="folder for evaluation.json and pictures")
+    analyze("--output", type=pathlib.Path, required=True, help="folder for report.html and its tables")
 
     race = add("race", "Train contenders for equal time and compare their images along the way.")
-    race.add_argument(
+    contenders = "recipes on ten classes, tutorial, prototype, or a rung of the ladder, see bench/rivals.py"
+    race(
         "--recipes",
         nargs="+",
         default=["cgan", "dcgan", "prototype", "tutorial"],
         metavar="NAME",
-        help="recipes on ten classes, tutorial, prototype, or a rung of the ladder from tutorial to cgan, see rivals.py "
-        "(default: cgan dcgan prototype tutorial)",
+        help=contenders,
     )
-    race.add_argument(
-        "--minutes", type=_number(float, 0, "a number more than 0"), default=3.0, help="for each of them (default: 3)"
-    )
-    race.add_argument(
-        "--seeds", type=_number(int, 1, "a whole number from 1"), default=1, help="runs of each (default: 1)"
-    )
-    race.add_argument(
-        "--output", type=pathlib.Path, default=pathlib.Path("runs/race"), help="folder (default: runs/race)"
-    )
+    race("--minutes", type=_positive, default=3.0, help="for each of them (default: 3)")
+    race("--seeds", type=_whole, default=1, help="runs of each (default: 1)")
+    race("--output", type=pathlib.Path, default=pathlib.Path("runs/race"), help="folder (default: runs/race)")
 
-    roofline = add("roofline", "Show how well train steps use the processor, beside the fastest matrix product.")
-    roofline.add_argument(
-        "--recipes",
-        nargs="+",
-        default=["tutorial", "cgan"],
-        metavar="NAME",
-        help="contenders of a race (default: tutorial cgan)",
+    roofline = add(
+        "roofline", "Show how well train steps use the processor, beside the fastest matrix product."
     )
-    roofline.add_argument(
-        "--output",
-        type=pathlib.Path,
-        default=pathlib.Path("runs/roofline.png"),
-        help="FILE.png (default: runs/roofline.png)",
+    roofline(
+        "--recipes", nargs="+", default=["tutorial", "cgan"], metavar="NAME", help="contenders of a race"
     )
+    picture = pathlib.Path("runs/roofline.png")
+    roofline("--output", type=pathlib.Path, default=picture, help="FILE.png (default: runs/roofline.png)")
     return top
 
 
@@ -180,95 +172,82 @@ def command_list(arguments):
         settings = [f"{name}={getattr(recipe, name)}" for name in recipes.SETTINGS]
         for index in range(0, len(settings), 4):
             print(f"{'':<12}{'  '.join(settings[index : index + 4])}")
-    print(f"{'':<12}(--set learning_rate=… sets both networks' learning rates)")
-    print(f"{recipes.CLASSIFIER.name:<12}{recipes.CLASSIFIER.summary}")
-    print(
-        f"{'':<12}{'  '.join(f'{n}={v}' for n, v in vars(recipes.CLASSIFIER).items() if n not in ('name', 'summary'))}"
-    )
+    print(f"{'':<12}(--set learning_rate=... sets both networks' learning rates)")
 
 
 def command_data(arguments):
-    from fmgan_tf import data
-
-    dataset = data.load_fashion_mnist()
-    print(dataset.folder)
+    terminal.start_tensorflow()
+    print(fashion_mnist.load().folder)
 
 
 def command_train(arguments):
-    output = arguments.output
+    if arguments.epochs is not None and arguments.minutes is not None:
+        raise InputError("--epochs and --minutes: expected one of them")
     if arguments.resume:
-        given = [
-            name
-            for name in ("recipe", "seed", "set", "deterministic")
-            if getattr(arguments, name) not in (None, [], False)
-        ]
-        if given:
-            raise InputError(f"--resume goes on with what the run folder says; leave out {', '.join(given)}")
-        output = output or _newest_run()
-        recipe, settings = None, {}
+        from fmgan_tf.runs import folder
+
+        output = arguments.output or folder.newest()
+        if not (output / "run.json").exists():
+            raise InputError(f"{output} holds no run to go on with")
+        _check_same(arguments, folder.read_record(output), output)
+        what = f"Going on with {output}"
     else:
-        settings = dict(arguments.set)
-        recipe = recipes.get(arguments.recipe or recipes.DEFAULT)
-        if recipe is not recipes.CLASSIFIER:
-            recipe = recipes.override(recipe, settings)
-        elif settings:
+        recipe = recipes.override(recipes.get(arguments.recipe or recipes.DEFAULT), dict(arguments.set))
+        output = arguments.output or _free_folder(pathlib.Path("runs") / recipe.name)
+        _check_folder(output)
+        if (output / "run.json").exists():
             raise InputError(
-                "the classifier's hyper-parameters are fixed, so that its features mean the same everywhere"
+                f"{output} holds a run already. Go on with it (--resume --output {output}), or choose "
+                "another "
+                "folder"
             )
-        if output is None:
-            output = _free_folder(pathlib.Path("runs") / recipe.name)
-        elif output.exists() and not output.is_dir():
-            raise InputError(f"--output {output} is a file, expected a folder")
-    if (output / "run.json").exists() != arguments.resume:
-        raise InputError(
-            f"{output} holds no run to go on with"
-            if arguments.resume
-            else f"{output} holds a run already. Go on with it (--resume --output {output}), or choose another folder"
-        )
+        what = f"Training {recipe.name} into {output}"
+    terminal.start_tensorflow()
+    from fmgan_tf.runs import distribute, training
 
-    from fmgan_tf import classifier, data, distribute, training
-
-    epochs, minutes = arguments.epochs, arguments.minutes
-    if recipe is recipes.CLASSIFIER and (arguments.deterministic or arguments.strategy != "one"):
-        raise InputError("--deterministic and --strategy are for GANs; the classifier is trained once and shipped")
     strategy = distribute.build_strategy(arguments.strategy)
-    if recipe is recipes.CLASSIFIER:
-        print(f"Training {recipe.name} into {output}. Ctrl-C gives up; nothing is saved before the end.", flush=True)
-        record = classifier.train(recipe, data.load_fashion_mnist(), output, arguments.seed or 0, epochs, minutes)
-        print(
-            f"Complete: {record['seconds']:.0f} s, {record['test_accuracy']:.2%} of the test images recognised. Look at\n"
-            f"  {output / 'confusion.png'}  (what is taken for what)"
-        )
-        return 0
-    if not arguments.resume and "epochs" in settings and minutes is None:
-        epochs = epochs or recipe.epochs
-    dataset = data.load_fashion_mnist()
-    what = f"Going on with {output}" if arguments.resume else f"Training {recipe.name} into {output}"
+    dataset = fashion_mnist.load()
     print(f"{what}, on {dataset.source}. Ctrl-C stops and saves.", flush=True)
-    record = training.train(
-        recipe,
-        dataset,
-        output,
-        seed=arguments.seed or 0,
-        epochs=epochs,
-        minutes=minutes,
-        overrides=settings,
-        resume=arguments.resume,
-        deterministic=arguments.deterministic,
-        strategy=strategy,
-    )
-    if sys.stdout.isatty():
-        print()
+    epochs, minutes = arguments.epochs, arguments.minutes
+    if arguments.resume:
+        record = training.resume(output, dataset, epochs, minutes, strategy)
+    else:
+        if "epochs" in dict(arguments.set) and minutes is None:
+            epochs = epochs or recipe.epochs
+        seed, deterministic = arguments.seed or 0, arguments.deterministic
+        record = training.train(recipe, dataset, output, seed, epochs, minutes, deterministic, strategy)
+    fid = "" if record["val_fid"] is None else f", FID-FMNIST {record['val_fid']:.2f} against training images"
     print(
         f"{record['status'].capitalize()}: {record['steps']:,} steps, {record['seconds']:.0f} s, "
-        f"{record['images_per_second']:,} images/s"
-        + ("" if record["val_fid"] is None else f", FID-FMNIST {record['val_fid']:.2f} against training images")
-        + ". Look at\n"
+        f"{record['images_per_second']:,} images/s{fid}. Look at\n"
         f"  {output / 'samples.png'}  (images from the averaged generator)\n"
         f"  {output / 'samples.gif'}  (how they came about)\n"
         f"  {output / 'losses.png'}  (training curves)"
     )
-    return 130 if record["status"] == "interrupted" else 0
+    return 128 + record["signal"] if "signal" in record else 0
+
+
+def _check_same(arguments, record, output):
+    """Refuses options beside --resume that are not those of the run: people add it to the first command
+    again."""
+    recipe = record["recipe"]
+    given = {"recipe": (arguments.recipe, recipe["name"]), "--seed": (arguments.seed, record["seed"])}
+    given["--deterministic"] = (arguments.deterministic or None, record.get("deterministic", False))
+    for name, value in dict(arguments.set).items():
+        wanted = recipes.override(recipes.from_record(recipe), {name: value})
+        for field in recipes.BOTH_RATES if name == "learning_rate" else (name,):
+            given[f"--set {name}"] = getattr(wanted, field), recipe[field]
+    for name, (now, before) in given.items():
+        if now is not None and now != before:
+            raise InputError(
+                f"{output} was begun with {name} {before}, not {now}; leave it out, or train anew"
+            )
+
+
+def _reading(arguments):
+    from fmgan_tf.runs import sources
+
+    return sources.Reading(arguments.noise, arguments.label_as, arguments.pixels, arguments.fit)
 
 
 def command_generate(arguments):
@@ -276,26 +255,52 @@ def command_generate(arguments):
         raise InputError(
             f"--output {arguments.output} ends in {arguments.output.suffix!r}, expected .png, .npz or .gif"
         )
-    _check_source(arguments.source, "a run folder or a .keras generator")
-    from fmgan_tf import generation
+    labels = arguments.label and [fashion_mnist.class_index(label) for label in arguments.label]
+    from fmgan_tf.runs import sources
 
-    generation.generate(arguments.source, arguments.output, arguments.count, arguments.seed, arguments.label)
+    source = sources.find(arguments.source, _reading(arguments))
+    if recipe := source.recipe:  # before anything is loaded
+        _check_labels(source, labels, recipe.classes if recipe.conditional else 0)
+    terminal.start_tensorflow()
+    from fmgan_tf.runs import generate
+
+    generator = sources.open_generator(source)
+    _check_labels(source, labels, generator.classes)
+    generate.generate(
+        generator, arguments.output, fashion_mnist.CLASS_NAMES, arguments.count, arguments.seed, labels
+    )
+    if generator.assumed:
+        print(generator.assumed)
     print(f"Wrote {arguments.output}")
+
+
+def _check_labels(source, labels, known):
+    """Refuses labels that a generator of so many classes does not know."""
+    if labels and not known:
+        raise InputError(f"{source.name} makes images of no class in particular: it takes no label")
+    names = fashion_mnist.CLASS_NAMES
+    for label in labels or ():
+        if label >= known:
+            raise InputError(
+                f"{source.name} has never seen {names[label]!r}; it knows {', '.join(names[:known])}"
+            )
 
 
 def command_evaluate(arguments):
     if arguments.inception_weights and arguments.extractor != "inception":
         raise InputError("--inception-weights needs --extractor inception")
-    if arguments.output and arguments.output.exists() and not arguments.output.is_dir():
-        raise InputError(f"--output {arguments.output} is a file, expected a folder")
-    _check_source(arguments.source, "a run folder, a .keras generator or an .npz of images")
+    _check_folder(arguments.output)
     import json
 
-    from fmgan_tf import data, evaluation
+    from fmgan_tf.runs import sources
+
+    source = sources.find(arguments.source, _reading(arguments))
+    terminal.start_tensorflow()
+    from fmgan_tf.runs import evaluation
 
     report = evaluation.evaluate(
-        arguments.source,
-        data.load_fashion_mnist(),
+        source,
+        fashion_mnist.load(),
         samples=arguments.samples,
         seed=arguments.seed,
         extractor=arguments.extractor,
@@ -308,37 +313,39 @@ def command_evaluate(arguments):
 
 
 def command_analyze(arguments):
-    if arguments.output.exists() and not arguments.output.is_dir():
-        raise InputError(f"--output {arguments.output} is a file, expected a folder")
-    _check_source(arguments.source, "a run folder, a .keras generator or an .npz of images")
-    from fmgan_tf import data, report
+    _check_folder(arguments.output)
+    from fmgan_tf.runs import sources
 
-    found = report.analyze(
-        arguments.source, data.load_fashion_mnist(), arguments.output, arguments.samples, arguments.seed
-    )
+    source = sources.find(arguments.source, _reading(arguments))
+    terminal.start_tensorflow()
+    from fmgan_tf.runs import report
+
+    found = report.analyze(source, fashion_mnist.load(), arguments.output, arguments.samples, arguments.seed)
     for sentence in found["findings"]:
         print(f"- {sentence}")
     print(f"\nWrote {arguments.output / 'report.html'} and its tables (.csv)")
 
 
 def command_race(arguments):
-    if arguments.output.exists() and not arguments.output.is_dir():
-        raise InputError(f"--output {arguments.output} is a file, expected a folder")
-    from fmgan_tf import data, race
+    _check_folder(arguments.output)
+    terminal.start_tensorflow()
+    from fmgan_tf.bench import race
 
     for name in arguments.recipes:
         race.contender(name)
-    race.race(arguments.recipes, data.load_fashion_mnist(), arguments.output, arguments.minutes, arguments.seeds)
+    race.race(arguments.recipes, fashion_mnist.load(), arguments.output, arguments.minutes, arguments.seeds)
     print(f"Wrote race.csv, race.png, strip.png and race.json to {arguments.output}")
 
 
 def command_roofline(arguments):
     if arguments.output.suffix != ".png":
         raise InputError(f"--output {arguments.output} ends in {arguments.output.suffix!r}, expected .png")
-    from fmgan_tf import data, plots, race, roofline
+    terminal.start_tensorflow()
+    from fmgan_tf import plots
+    from fmgan_tf.bench import race, roofline
 
     contenders = [race.contender(name) for name in dict.fromkeys(arguments.recipes)]
-    dataset = data.load_fashion_mnist()
+    dataset = fashion_mnist.load()
     print("Measuring the fastest matrix product and memory; nothing else should be running.", flush=True)
     peak, bandwidth = roofline.measure_peak(), roofline.measure_bandwidth()
     views = []
@@ -351,18 +358,13 @@ def command_roofline(arguments):
     print(f"Wrote {arguments.output}")
 
 
-def _check_source(source, expected):
-    """Refuses a SOURCE that is nowhere, before TensorFlow is imported."""
-    from fmgan_tf import pretrained
-
-    if not source.exists() and str(source) not in pretrained.shipped():
-        names = ", ".join(pretrained.shipped())
-        shipped = f", or a shipped model: {names}" if names else ""
-        raise InputError(f"{source} does not exist; expected {expected}{shipped}")
+def _check_folder(output):
+    if output and output.exists() and not output.is_dir():
+        raise InputError(f"--output {output} is a file, expected a folder")
 
 
 def _free_folder(folder):
-    """The folder itself or, where that is taken, the first of folder-2, folder-3, …"""
+    """The folder itself or, where that is taken, the first of folder-2, folder-3, ..."""
     candidate, number = folder, 1
     while candidate.exists():
         number += 1
@@ -370,54 +372,38 @@ def _free_folder(folder):
     return candidate
 
 
-def _newest_run():
-    folders = [path.parent for path in pathlib.Path("runs").glob("*/run.json")]
-    folders = [folder for folder in folders if not (folder / "classifier.keras").exists()]
-    if not folders:
-        raise InputError("There is no run in runs/ to go on with; name its folder with --output")
-
-    def changed(folder):  # a run that was killed early has no checkpoint yet
-        paths = [folder / name for name in ("run.json", "checkpoint.weights.h5")]
-        return max(path.stat().st_mtime for path in paths if path.exists())
-
-    return max(folders, key=changed)
-
-
 COMMANDS = {
-    "list": command_list,
-    "data": command_data,
-    "train": command_train,
-    "generate": command_generate,
-    "evaluate": command_evaluate,
-    "analyze": command_analyze,
-    "race": command_race,
-    "roofline": command_roofline,
+    name.removeprefix("command_"): run for name, run in list(globals().items()) if name.startswith("command_")
 }
 
 
 def main(arguments=None):
-    """Runs the command line and returns its exit code: 0, 1 (training diverged), 2 (bad input) or 130 (Ctrl-C)."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow greets with warnings that concern nobody here
-    arguments = parser().parse_args(arguments)
+    """Runs the command line.
 
-    def show_warning(message, category, *_):
-        if issubclass(
-            category, UserWarning
-        ):  # what libraries tell developers (DeprecationWarning…) concerns nobody here
-            print(f"fmgan_tf {arguments.command}: {' '.join(str(message).split())}", file=sys.stderr)
+    Returns:
+        int, its exit code: 0, 1 (training diverged), 2 (bad input), or 128 and the number of the signal that
+            ended it.
+    """
+    os.environ["MPLBACKEND"] = "agg"  # pictures go to files; another project's backend may not exist here
+    with terminal.displays():
+        arguments = parser().parse_args(arguments)
 
-    try:
-        with warnings.catch_warnings():
-            # Keras minds whether one input comes as a list of one; it is the same to the model, and nobody's fault here
-            warnings.filterwarnings("ignore", "The structure of `inputs` doesn't match")
-            warnings.showwarning = show_warning
-            return COMMANDS[arguments.command](arguments) or 0
-    except KeyboardInterrupt:
-        print("fmgan_tf: interrupted", file=sys.stderr)
-        return 130
-    except (InputError, OSError, Diverged) as error:
-        print(f"fmgan_tf {arguments.command}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1 if isinstance(error, Diverged) else 2
+        def show_warning(message, category, *_):
+            if issubclass(category, UserWarning):  # what libraries tell developers concerns nobody here
+                print(f"fmgan_tf {arguments.command}: {' '.join(str(message).split())}", file=sys.stderr)
+
+        try:
+            with warnings.catch_warnings():
+                # Keras minds whether one input comes as a list of one; it is the same to the model
+                warnings.filterwarnings("ignore", "The structure of `inputs` doesn't match")
+                warnings.showwarning = show_warning
+                return COMMANDS[arguments.command](arguments) or 0
+        except KeyboardInterrupt:
+            print("fmgan_tf: interrupted", file=sys.stderr)
+            return 130
+        except (InputError, OSError, Diverged) as error:
+            print(f"fmgan_tf {arguments.command}: {' '.join(str(error).split())}", file=sys.stderr)
+            return 1 if isinstance(error, Diverged) else 2
 
 
 if __name__ == "__main__":

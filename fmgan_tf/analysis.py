@@ -1,7 +1,8 @@
-"""What a generator has learned, measured beside real images: embeddings, clusters, biases, neighbours, latent space.
+"""What a generator has learned, measured beside real images: embeddings, clusters, biases, neighbors, latent
+space.
 
-Thin over scikit-learn, SciPy and umap-learn. Works on arrays; models are only needed for the latent space. report.py
-puts it all on one page.
+Thin over scikit-learn, SciPy and umap-learn. Works on arrays; models are only needed for the latent space.
+report.py puts it all on one page.
 """
 
 import warnings
@@ -13,7 +14,7 @@ from scipy.spatial import distance
 from sklearn import cluster, decomposition, manifold, neighbors
 from sklearn import metrics as scores
 
-from fmgan_tf import InputError, features, generation, metrics, training
+from fmgan_tf import InputError, features, generation, metrics
 
 EMBEDDINGS = ("PCA", "t-SNE", "UMAP")
 CLUSTERINGS = ("k-means", "HDBSCAN")
@@ -21,7 +22,7 @@ ATTRIBUTES = {
     "brightness": "mean pixel, 0 to 1",
     "filled area": "share of pixels above 0.1",
     "symmetry": "1 where left mirrors right, 0 where they share nothing",
-    "edge density": "mean difference between neighbouring pixels, 0 to 1",
+    "edge density": "mean difference between neighboring pixels, 0 to 1",
 }
 PAIRS = 500  # images per class whose distances to one another are averaged
 
@@ -33,15 +34,12 @@ def embed(points, method, seed=0):
         points: float (N, dimensions).
         method: "PCA", "t-SNE" or "UMAP". The last two see the first 50 principal components.
         seed: int.
-
     Returns:
         float (N, 2).
-
     Raises:
         InputError: unknown method, or UMAP without umap-learn.
-
-    Source: van der Maaten and Hinton 2008, https://jmlr.org/papers/v9/vandermaaten08a.html; McInnes, Healy and Melville 2018,
-    https://arxiv.org/abs/1802.03426.
+    Source: van der Maaten and Hinton 2008, https://jmlr.org/papers/v9/vandermaaten08a.html; McInnes, Healy
+    and Melville 2018, https://arxiv.org/abs/1802.03426.
     """
     if method not in EMBEDDINGS:
         raise InputError(f"no embedding {method!r}; there are {', '.join(EMBEDDINGS)}")
@@ -66,29 +64,28 @@ def find_clusters(points, labels, method, seed=0, dimensions=20):
     Args:
         points: float (N, dimensions).
         labels: int (N,).
-        method: "k-means", with as many clusters as there are labels, or "HDBSCAN", which finds their number itself and leaves
-            out points in thin places. Both see the first `dimensions` principal components.
+        method: "k-means", with as many clusters as there are labels, or "HDBSCAN", which finds their number
+            itself and leaves out points in thin places. Both see the first `dimensions` principal components.
         seed: int.
         dimensions: int.
-
     Returns:
-        dict: assigned, int (N,), -1 for points left out; clusters, their number; left_out, the share of such points; ari
-        and nmi, the adjusted Rand index and the normalised mutual information of the points in clusters with their labels;
-        silhouette, of the clusters themselves, in [-1, 1]. The last three are NaN with fewer than two clusters.
-
+        dict: assigned, int (N,), -1 for points left out; clusters, their number; left_out, the share of such
+        points; ari and nmi, the adjusted Rand index and the normalized mutual information of the points in
+        clusters with their labels; silhouette, of the clusters themselves, in [-1, 1]. The last three are NaN
+        with fewer than two clusters.
     Raises:
         InputError: unknown method.
-
-    Source: Hubert and Arabie 1985 (ARI); Rousseeuw 1987 (silhouette); Campello, Moulavi and Sander 2013 (HDBSCAN).
+    Source: Hubert and Arabie 1985 (ARI); Rousseeuw 1987 (silhouette); Campello, Moulavi and Sander 2013
+    (HDBSCAN).
     """
     labels = np.asarray(labels)
     points = decomposition.PCA(min(dimensions, *points.shape), random_state=seed).fit_transform(points)
     if method == "k-means":
         assigned = cluster.KMeans(len(np.unique(labels)), n_init=4, random_state=seed).fit_predict(points)
     elif method == "HDBSCAN":
-        assigned = cluster.HDBSCAN(min_cluster_size=max(5, len(points) // 100), min_samples=5, copy=True).fit_predict(
-            points
-        )
+        assigned = cluster.HDBSCAN(
+            min_cluster_size=max(5, len(points) // 100), min_samples=5, copy=True
+        ).fit_predict(points)
     else:
         raise InputError(f"no clustering {method!r}; there are {', '.join(CLUSTERINGS)}")
     inside = assigned >= 0
@@ -112,7 +109,6 @@ def diversity(points):
 
     Args:
         points: float (N, dimensions), at least two.
-
     Returns:
         float, 0 where all are the same; NaN for fewer than two.
     """
@@ -125,16 +121,22 @@ def per_class(real, real_labels, generated, generated_labels):
     Args:
         real, generated: float features (N, dimensions).
         real_labels, generated_labels: int (N,).
-
     Returns:
-        dict from class to a dict: diversity (over that of the real images of the class), precision, recall and coverage
-        (see metrics), and count, the number of generated images. NaN with fewer than ten of either.
+        dict from class to a dict: diversity (over that of the real images of the class), precision, recall
+        and coverage (see metrics), and count, the number of generated images. NaN with fewer than ten of
+        either.
     """
     rows = {}
     for label in np.unique(real_labels):
         left, right = real[real_labels == label], generated[generated_labels == label]
         size = min(len(left), len(right))
-        row = {"count": len(right), "diversity": np.nan, "precision": np.nan, "recall": np.nan, "coverage": np.nan}
+        row = {
+            "count": len(right),
+            "diversity": np.nan,
+            "precision": np.nan,
+            "recall": np.nan,
+            "coverage": np.nan,
+        }
         if size >= 10:  # precision and recall compare at equal numbers only
             row["diversity"] = diversity(right) / diversity(left)
             row["precision"], row["recall"] = metrics.precision_recall(left[:size], right[:size])
@@ -148,7 +150,6 @@ def attributes(images):
 
     Args:
         images: uint8 (N, height, width, 1).
-
     Returns:
         dict from the names in ATTRIBUTES to float64 (N,), each from 0 to 1.
     """
@@ -159,20 +160,21 @@ def attributes(images):
         "brightness": pixels.mean((1, 2)),
         "filled area": (pixels > 0.1).mean((1, 2)),
         "symmetry": 1 - np.abs(pixels - mirrored).sum((1, 2)) / total,
-        "edge density": (np.abs(np.diff(pixels, axis=1)).mean((1, 2)) + np.abs(np.diff(pixels, axis=2)).mean((1, 2)))
+        "edge density": (
+            np.abs(np.diff(pixels, axis=1)).mean((1, 2)) + np.abs(np.diff(pixels, axis=2)).mean((1, 2))
+        )
         / 2,
     }
 
 
 def holm(p_values):
-    """p-values corrected for how many there are: a true null hypothesis among them is rejected at 0.05 in one of 20 tables.
+    """p-values corrected for how many there are: a true null hypothesis among them is rejected at 0.05 in one
+    of 20 tables.
 
     Args:
         p_values: float (N,), in [0, 1].
-
     Returns:
         float (N,), in [0, 1].
-
     Source: Holm 1979, A simple sequentially rejective multiple test procedure.
     """
     p_values = np.asarray(p_values, "float64")
@@ -188,13 +190,11 @@ def biases(real, real_labels, generated, generated_labels):
     Args:
         real, generated: uint8 (N, height, width, 1).
         real_labels, generated_labels: int (N,).
-
     Returns:
-        list of dicts: attribute; label, None for all; real and generated, the means; effect, the difference of the means in
-        (pooled) standard deviations, Cohen's d, positive where the generator has more; p, of a two-sided Mann-Whitney U
-        test, corrected by Holm's method for the number of rows; significant, whether p is below 0.05. Classes with fewer
-        than ten images of either side are left out.
-
+        list of dicts: attribute; label, None for all; real and generated, the means; effect, the difference
+        of the means in (pooled) standard deviations, Cohen's d, positive where the generator has more; p, of
+        a two-sided Mann-Whitney U test, corrected by Holm's method for the number of rows; significant,
+        whether p is below 0.05. Classes with fewer than ten images of either side are left out.
     Source: Cohen 1988, who calls 0.2 small, 0.5 medium and 0.8 large; Mann and Whitney 1947.
     """
     left, right = attributes(real), attributes(generated)
@@ -227,11 +227,13 @@ def nearest(images, train_images):
     Args:
         images: uint8 (N, height, width, 1).
         train_images: uint8 (M, height, width, 1).
-
     Returns:
-        (index, distance): int (N,) and float (N,), root mean square difference of the pixels in [0, 1]. 0 is a copy.
+        (index, distance): int (N,) and float (N,), root mean square difference of the pixels in [0, 1]. 0 is
+            a copy.
     """
-    flat, train = (np.asarray(side).reshape(len(side), -1).astype("float32") / 255 for side in (images, train_images))
+    flat, train = (
+        np.asarray(side).reshape(len(side), -1).astype("float32") / 255 for side in (images, train_images)
+    )
     search = neighbors.NearestNeighbors(n_neighbors=1, algorithm="brute").fit(train)
     _, index = search.kneighbors(flat)
     index = index[:, 0]
@@ -239,7 +241,8 @@ def nearest(images, train_images):
 
 
 def images_along(generator, noise, label=None):
-    """Images of a generation.Generator for noise float (N, latent_dim), all of one class where it takes labels: uint8."""
+    """Images of a generation.Generator for noise float (N, latent_dim), all of one class where it takes
+    labels: uint8."""
     labels = None if label is None else np.full(len(noise), label)
     return generation.sample_images(generator, np.asarray(noise, "float32"), labels)
 
@@ -252,24 +255,28 @@ def interpolations(generator, seed=0, count=24, steps=17):
         seed: int.
         count: int, how many walks of each kind.
         steps: int, images of a walk.
-
     Returns:
-        dict from "linear" and "spherical" to a dict: norm, float (steps,), mean length of the noise over that of the ends;
-        length, float (count,), of the path through the classifier's features, over the distance between its ends (1 is the
-        straightest there can be); images, uint8 (steps, 28, 28, 1), of the first walk.
+        dict from "linear" and "spherical" to a dict: norm, float (steps,), mean length of the noise over that
+        of the ends; length, float (count,), of the path through the classifier's features, over the distance
+        between its ends (1 is the straightest there can be); images, uint8 (steps, 28, 28, 1), of the first
+        walk.
     """
-    ends = training.sample_noise(seed, 2 * count, generator.latent_dim).reshape(2, count, -1)
+    ends = generation.sample_noise(seed, 2 * count, generator.latent_dim).reshape(2, count, -1)
     shares = np.linspace(0, 1, steps)
     result = {}
     for kind in ("linear", "spherical"):
         walk = np.stack(
             [
-                (1 - share) * ends[0] + share * ends[1] if kind == "linear" else generation.slerp(*ends, share)
+                (1 - share) * ends[0] + share * ends[1]
+                if kind == "linear"
+                else generation.slerp(*ends, share)
                 for share in shares
             ]
         )  # (steps, count, latent_dim)
-        labels = np.tile(np.arange(count) % generator.classes, steps) if generator.label else None
-        images = generation.sample_images(generator, walk.reshape(steps * count, -1).astype("float32"), labels)
+        labels = np.tile(np.arange(count) % generator.classes, steps) if generator.classes else None
+        images = generation.sample_images(
+            generator, walk.reshape(steps * count, -1).astype("float32"), labels
+        )
         found, _ = features.classifier_features(images, label=f"features of {kind} walks")
         path = found.reshape(steps, count, -1)
         hops = np.linalg.norm(np.diff(path, axis=0), axis=-1).sum(0)
@@ -287,7 +294,6 @@ def hidden_layer(model):
 
     Args:
         model: keras.Model.
-
     Returns:
         keras.Model with the same inputs, or None where no layer looks like one.
     """
@@ -304,35 +310,30 @@ def hidden_layer(model):
 def directions(generator, seed=0, count=4, samples=2000):
     """Directions in noise space along which most changes in the generator.
 
-    The principal components of the activations of its first hidden layer, carried back to the noise by linear regression.
+    The principal components of the activations of its first hidden layer, carried back to the noise by linear
+    regression.
 
     Args:
         generator: generation.Generator.
         seed: int.
         count: int, how many at most.
         samples: int, noise vectors to look at.
-
     Returns:
-        (directions, shares): float32 (count, latent_dim) of length 1, and float (count,), the share of the activations'
-        variance along each.
-
+        (directions, shares): float32 (count, latent_dim) of length 1, and float (count,), the share of the
+        activations' variance along each.
     Raises:
         InputError: no hidden layer was found.
-
     Source: Harkonen et al. 2020, GANSpace, https://arxiv.org/abs/2004.02546.
     """
     hidden = hidden_layer(generator.model)
     if hidden is None:
         raise InputError(f"{generator.model.name!r} has no hidden layer that could be looked into")
-    noise = training.sample_noise(seed, samples, generator.latent_dim)
-    inputs = [noise]
-    if generator.label:  # one class: the difference between classes is not a direction of the noise
-        wanted = generator.model.inputs[1 - generator.noise_input]
-        label = np.zeros((samples, *wanted.shape[1:]), wanted.dtype)
-        if generator.label == "one-hot":
-            label[:, 0] = 1
-        inputs.insert(1 - generator.noise_input, label)
-    activations = np.asarray(hidden(inputs if len(inputs) > 1 else noise, training=False)).reshape(samples, -1)
+    noise = generation.sample_noise(seed, samples, generator.latent_dim)
+    # One class: the difference between classes is not a direction of the noise
+    inputs = keras.tree.flatten(generator.feed(noise, np.zeros(samples, int) if generator.classes else None))
+    activations = np.asarray(hidden(inputs if len(inputs) > 1 else inputs[0], training=False)).reshape(
+        samples, -1
+    )
     components = decomposition.PCA(min(count, *activations.shape), random_state=seed).fit(activations)
     shares = components.explained_variance_ratio_
     varied = shares > 1e-6  # a generator may have fewer directions than were asked for

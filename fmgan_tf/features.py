@@ -9,32 +9,35 @@ import numpy as np
 import tensorflow as tf
 
 from fmgan_tf import InputError, data, pretrained
-from fmgan_tf.data import in_batches
 
 INCEPTION_NOTE = (
-    "InceptionV3 here has the ImageNet weights of keras.applications, not the 2015 weights of the papers: do not set "
-    "this distance beside published ones."
+    "InceptionV3 here has the ImageNet weights of keras.applications, not the 2015 weights of the papers: do "
+    "not set this distance beside published ones."
 )
 
 
 def _check(images):
     images = np.asarray(images)
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != images.shape[2] or images.shape[3] != 1:
+    if (
+        images.dtype != np.uint8
+        or images.ndim != 4
+        or images.shape[1] != images.shape[2]
+        or images.shape[3] != 1
+    ):
         raise InputError(
-            f"images are {images.dtype} {images.shape}, expected uint8 (N, height, width, 1), square, in [0, 255]; "
-            "data.from_tanh_range and data.from_unit_range convert what a generator gives"
+            f"images are {images.dtype} {images.shape}, expected uint8 (N, height, width, 1), square, in "
+            "[0, 255]; data.from_tanh_range and data.from_unit_range convert what a generator gives"
         )
     return images
 
 
 @functools.cache
 def classifier():
-    """The shipped classifier; `train classifier` made it, from the training images alone.
+    """The shipped classifier; fmgan_tf.bench.classifier made it, from the training images alone.
 
     Returns:
-        keras.Model, float32 (batch, 28, 28, 1) in [-1, 1] -> float32 logits (batch, 10). Its layer "features" gives
-        float32 (batch, 128).
-
+        keras.Model, float32 (batch, 28, 28, 1) in [-1, 1] -> float32 logits (batch, 10). Its layer "features"
+        gives float32 (batch, 128).
     Raises:
         InputError: the file is missing or is not the one that was shipped.
     """
@@ -49,37 +52,34 @@ def _both_outputs():
 
 
 def classifier_features(images, batch_size=500, label="classifier features"):
-    """Features and recognised classes of the shipped classifier.
+    """Features and recognized classes of the shipped classifier.
 
     A Frechet distance on these features is called FID-FMNIST, never bare FID, which is one on Inception's.
 
     Args:
         images: uint8 (N, height, width, 1) in [0, 255]; other sizes than 28 are resized.
         batch_size: int.
-        label: str, for the progress line.
-
+        label: str, for the progress bar.
     Returns:
         (features, labels): float32 (N, 128) and int64 (N,) in [0, 9].
-
     Raises:
         InputError: other dtype or shape, or see classifier.
     """
     images = data.resize(_check(images), 28)
     features, labels = [], []
-    for batch in in_batches(images, batch_size, label):
+    for batch in data.in_batches(images, batch_size, label):
         feature, logits = _both_outputs()(data.to_tanh_range(batch))
         features.append(feature.numpy())
         labels.append(logits.numpy().argmax(1))
     return np.concatenate(features), np.concatenate(labels)
 
 
-def recognised_among(classes, features):
-    """The classes that the shipped classifier recognises when it may name no others.
+def recognized_among(classes, features):
+    """The classes that the shipped classifier recognizes when it may name no others.
 
     Args:
         classes: int (C,), a choice of 0 to 9.
         features: float (N, 128), of classifier_features.
-
     Returns:
         int64 (N,), each one of `classes`.
     """
@@ -88,11 +88,13 @@ def recognised_among(classes, features):
     return classes[logits[:, classes].argmax(1)]
 
 
-def classifier_extractor():
+def classifier_extractor(pixels="tanh"):
     """The classifier's features as a function within TensorFlow's graph, for gan.GAN.measure_fid.
 
+    Args:
+        pixels: range of the images, "tanh" ([-1, 1]) or "sigmoid" ([0, 1]).
     Returns:
-        (extractor, dimensions): a function of float32 images (batch, height, width, 1) in [-1, 1] that returns float32
+        (extractor, dimensions): a function of float32 images (batch, height, width, 1) that returns float32
         (batch, dimensions), and 128.
     """
     model = classifier()
@@ -100,6 +102,8 @@ def classifier_extractor():
     network = keras.Model(model.input, layer.output)
 
     def extractor(images):
+        if pixels == "sigmoid":  # the classifier was trained on [-1, 1]
+            images = 2.0 * images - 1.0
         if images.shape[1:3] != (28, 28):
             images = tf.image.resize(images, (28, 28), antialias=True)
         return network(images, training=False)
@@ -108,31 +112,32 @@ def classifier_extractor():
 
 
 def inception(weights="imagenet"):
-    """InceptionV3 up to its pooled features. Its weights, 88 MB, come from Keras's cache, a download or a file.
+    """InceptionV3 up to its pooled features.
 
     Args:
-        weights: "imagenet" (Keras's cache, else a download), the path of a file with the weights of
+        weights: "imagenet" (Keras's cache, else a download of 88 MB), the path of a file with the weights of
             keras.applications.InceptionV3 without its top, or None for random ones.
-
     Returns:
         keras.Model, float32 (batch, 299, 299, 3) in [-1, 1] -> float32 (batch, 2048).
-
     Raises:
-        InputError: the weights cannot be had. Nothing else in this package needs them.
-
+        InputError: the weights are not available. Nothing else in this package needs them.
     Source: Szegedy et al. 2016, https://arxiv.org/abs/1512.00567.
     """
+    options = {"include_top": False, "input_shape": (299, 299, 3), "pooling": "avg"}
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # Keras reports a download on stdout, where --json writes
-            return keras.applications.InceptionV3(
-                include_top=False, weights=weights and str(weights), input_shape=(299, 299, 3), pooling="avg"
-            )
+        with contextlib.redirect_stdout(
+            sys.stderr
+        ):  # Keras reports a download on stdout, where --json writes
+            return keras.applications.InceptionV3(weights=weights and str(weights), **options)
     except Exception as error:  # urllib, h5py and Keras each have exceptions of their own
         reason = " ".join(str(error).split())
         if weights == "imagenet":
             raise InputError(
-                f"InceptionV3's weights are not in Keras's cache and could not be downloaded ({reason}). Name a file that "
-                "holds them (--inception-weights), or measure on the classifier, which needs nothing: --extractor classifier"
+                f"InceptionV3's weights are not in Keras's cache and could not be downloaded ({reason}). "
+                "Name a "
+                "file that holds them (--inception-weights), or measure on the classifier, which needs "
+                "nothing: "
+                "--extractor classifier"
             ) from error
         raise InputError(
             f"{weights} does not hold InceptionV3's weights without its top ({reason}); expected "
@@ -141,27 +146,25 @@ def inception(weights="imagenet"):
 
 
 def inception_features(images, batch_size=50, weights="imagenet", label="InceptionV3 features", model=None):
-    """Pooled InceptionV3 features of grey images: tiled to three channels, resized to 299 pixels, antialiased.
+    """Pooled InceptionV3 features of gray images: tiled to three channels, resized to 299 pixels,
+    antialiased.
 
     Args:
         images: uint8 (N, height, width, 1) in [0, 255].
         batch_size: int.
         weights: see inception.
-        label: str, for the progress line. Two cores take about 10 images a second.
+        label: str, for the progress bar. Two cores take about 10 images a second.
         model: what inception() returned, to load it once for several calls.
-
     Returns:
         float32 (N, 2048).
-
     Raises:
         InputError: other dtype or shape, or see inception.
     """
-    images = _check(images)
-    model = model or inception(weights)
+    images, model = _check(images), model or inception(weights)
 
     @tf.function(reduce_retracing=True)
     def extract(batch):
         batch = tf.image.resize(tf.cast(batch, tf.float32) / 127.5 - 1.0, (299, 299), antialias=True)
         return model(tf.repeat(batch, 3, axis=-1), training=False)
 
-    return np.concatenate([extract(batch).numpy() for batch in in_batches(images, batch_size, label)])
+    return np.concatenate([extract(batch).numpy() for batch in data.in_batches(images, batch_size, label)])

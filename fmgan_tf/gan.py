@@ -9,17 +9,18 @@ from fmgan_tf import data, metrics
 class GAN(keras.Model):
     """Trains a generator against a discriminator with fit().
 
-    Both networks are updated at every step, from one batch of real and one of generated images. Beside the generator goes
-    its moving average, `averaged_generator`, which makes the better images.
+    Both networks are updated at every step, from one batch of real and one of generated images. Beside the
+    generator goes its moving average, `averaged_generator`, which makes the better images.
 
     Args:
         generator: keras.Model, float noise (batch, latent_dim) -> images (batch, height, width, 1).
         discriminator: keras.Model, images -> logits (batch, 1).
-        ema_decay: float in [0, 1), how much of the average is kept at every step once it has warmed up; 0 turns it off.
+        ema_decay: float in [0, 1), how much of the average is kept at every step once it has warmed up; 0
+            turns it off.
         seed: int, of the noise.
 
-    fit() takes a tf.data.Dataset of real images, float (batch, height, width, 1), in the generator's range. After
-    measure_fid(), so does its validation_data, and callbacks can take monitor="val_fid", mode="min".
+    fit() takes a tf.data.Dataset of real images, float (batch, height, width, 1), in the generator's range.
+    After measure_fid(), so does its validation_data, and callbacks can take monitor="val_fid", mode="min".
     """
 
     fid = None  # a metrics.FrechetDistance once measure_fid() was called
@@ -38,16 +39,10 @@ class GAN(keras.Model):
             keras.metrics.Mean(name)
             for name in ("discriminator_loss", "generator_loss", "real_probability", "generated_probability")
         ]
-        self.built = True  # all variables exist now; without this Keras 3 refuses to save a model that has no call()
+        self.built = True  # as all variables are now; else Keras 3 refuses to save a model that has no call()
 
     def compile(self, generator_optimizer, discriminator_optimizer, loss):
-        """Sets the optimizers and the loss.
-
-        Args:
-            generator_optimizer: keras.optimizers.Optimizer.
-            discriminator_optimizer: another one.
-            loss: losses.Loss.
-        """
+        """Sets the two keras.optimizers.Optimizer and the losses.Loss."""
         super().compile()
         self.generator_optimizer = generator_optimizer
         self.discriminator_optimizer = discriminator_optimizer
@@ -68,10 +63,9 @@ class GAN(keras.Model):
             real_images: float (batch, height, width, 1).
             condition: function of a network's input, noise or images, that puts beside it what the network is
                 conditioned on. Nothing here; ConditionalGAN's labels.
-
         Returns:
-            dict of this step's losses and mean probabilities. The names are those of the metrics, so Keras gives
-            callbacks this step's values after a batch, and the mean over the epoch after an epoch.
+            dict of this step's losses and mean probabilities. The names are those of the metrics, so Keras
+            gives callbacks this step's values after a batch, and the mean over the epoch after an epoch.
         """
         noise = self.noise(real_images.shape[0])
 
@@ -79,7 +73,9 @@ class GAN(keras.Model):
             generated_images = self.generator(condition(noise), training=True)
             real_logits, real_cost = self.judge(condition(real_images))
             generated_logits, generated_cost = self.judge(condition(generated_images))
-            discriminator_loss = self.adversarial_loss.discriminator(real_logits, generated_logits) + real_cost
+            discriminator_loss = (
+                self.adversarial_loss.discriminator(real_logits, generated_logits) + real_cost
+            )
             generator_loss = self.adversarial_loss.generator(generated_logits) + generated_cost
 
         for optimizer, network, loss in (
@@ -100,37 +96,31 @@ class GAN(keras.Model):
         return values
 
     def judge(self, inputs):
-        """The discriminator's verdict, as the train step uses it.
+        """The discriminator's verdict on what it takes: (logits, cost).
 
-        Args:
-            inputs: what the discriminator takes.
-
-        Returns:
-            (logits, cost): float (batch, 1), and a scalar that whoever made the images minimises beside the adversarial
-            loss: the discriminator for real ones, the generator for its own. Nothing here; ConditionalGAN's labels.
+        float logits (batch, 1), and a scalar that whoever made the images minimizes beside the adversarial
+        loss: the discriminator for real ones, the generator for its own. Nothing here; ConditionalGAN's
+        labels.
         """
         return self.discriminator(inputs, training=True), 0.0
 
     def noise(self, count):
-        """Noise that depends on the seed and the step alone, so that a resumed run draws the same.
-
-        Args:
-            count: int.
-
-        Returns:
-            float32 (count, latent_dim), standard normal.
-        """
+        """float32 (count, latent_dim), standard normal, by seed and step alone: a resumed run draws the
+        same."""
         return self.draw(count, self.generator_optimizer.iterations)
 
     def draw(self, count, number):
         """The noise of that number, float32 (count, latent_dim): another one for every seed and every int."""
-        return tf.random.stateless_normal((count, self.latent_dim), (self.seed, keras.ops.cast(number, "int64")))
+        return tf.random.stateless_normal(
+            (count, self.latent_dim), (self.seed, keras.ops.cast(number, "int64"))
+        )
 
     def update_average(self):
-        """averaged <- d * averaged + (1 - d) * generator, for every weight, the statistics of batch normalisation too.
+        """averaged <- d * averaged + (1 - d) * generator, for every weight, batch normalization's statistics
+        too.
 
-        The decay d = min(ema_decay, (1 + t) / (10 + t)) after t steps starts low, so that the average forgets the first
-        steps quickly and is of use from the beginning.
+        The decay d = min(ema_decay, (1 + t) / (10 + t)) after t steps starts low, so that the average forgets
+        the first steps quickly and is of use from the beginning.
         """
         step = keras.ops.cast(self.generator_optimizer.iterations, "float32")
         decay = keras.ops.minimum(self.ema_decay, (1.0 + step) / (10.0 + step))
@@ -138,22 +128,21 @@ class GAN(keras.Model):
             average.assign_add((1.0 - decay) * (weight - average))
 
     def generate(self, noise):
-        """Images from the averaged generator, in inference mode.
+        """Images from the averaged generator, float32 tensor (N, height, width, 1) in the generator's range.
 
         Args:
-            noise: float (N, latent_dim), standard normal; for a conditional generator a list of it and labels, int (N,).
-
-        Returns:
-            float32 tensor (N, height, width, 1) in the generator's range.
+            noise: float (N, latent_dim), standard normal; for a conditional generator a list of it and int
+                labels (N,).
         """
         return self.averaged_generator(noise, training=False)
 
     def measure_fid(self, extractor, dimensions):
-        """Makes evaluate() and fit(validation_data=...) measure the averaged generator's Frechet distance, as "fid".
+        """Makes evaluate() and fit(validation_data=...) measure the averaged generator's Frechet distance,
+        "fid".
 
         Args:
-            extractor: function of images (batch, height, width, 1) in the generator's range that returns features
-                (batch, dimensions), such as features.classifier_extractor().
+            extractor: function of images (batch, height, width, 1) in the generator's range that returns
+                features (batch, dimensions), such as features.classifier_extractor().
             dimensions: int. More validation images than that are needed; with fewer the distance is infinite.
         """
         self.fid = metrics.FrechetDistance(dimensions, name="fid")
@@ -167,19 +156,18 @@ class GAN(keras.Model):
             self.fid.reset_state()
 
     def test_step(self, real_images, condition=lambda inputs: inputs):
-        """Adds a batch of real images, and as many generated ones, to the Frechet distance.
-
-        Args:
-            real_images: float (batch, height, width, 1).
-            condition: see train_step.
+        """Adds a batch of real images, and as many generated ones, to the Frechet distance; arguments as
+        train_step's.
 
         Returns:
             dict with "fid", over all batches so far.
         """
         if self.fid is None:
-            raise ValueError("this GAN has nothing to evaluate yet; call measure_fid(extractor, dimensions) first")
-        # Seeded with the images seen so far: new noise for every batch, the same in every pass. The seeds of training's
-        # noise are positive, these are negative.
+            raise ValueError(
+                "this GAN has nothing to evaluate yet; call measure_fid(extractor, dimensions) first"
+            )
+        # Seeded with the images seen so far: new noise for every batch, the same in every pass. The seeds of
+        # training's noise are positive, these are negative.
         seen = keras.ops.cast(self.fid.real[0], "int64")
         noise = self.draw(tf.shape(real_images)[0], -1 - seen)
         self.fid.update_state(self.extract(real_images), self.extract(self.generate(condition(noise))))
@@ -189,15 +177,18 @@ class GAN(keras.Model):
 class ConditionalGAN(GAN):
     """The same game with labels: both networks see the class of every image, as a second input.
 
-    generator: keras.Model, [noise (batch, latent_dim), int labels (batch,)] -> images.
-    discriminator: keras.Model, [images, int labels (batch,)] -> logits (batch, 1): is this a real image of this class?
-        Or a list of them and logits (batch, classes): which class is it?
-    shift: int, pixels by which the discriminator sees every image moved, at most, each its own way. So it cannot learn
-        the training images by heart. What comes in is -1, black for a generator that ends in tanh.
-    label_weight: float, the weight of the cross-entropy of the second logits at the first step: the discriminator learns
-        to recognise real images, and the generator to make images that are recognised.
-    label_decay: float, per step. After t steps the weight is label_weight / (1 + label_decay * t): once images are
-        recognised, that they are recognised even better would be at the cost of variety.
+    Args:
+        generator: keras.Model, [noise (batch, latent_dim), int labels (batch,)] -> images.
+        discriminator: keras.Model, [images, int labels (batch,)] -> logits (batch, 1): is this a real image
+            of this class? Or a list of them and logits (batch, classes): which class is it?
+        shift: int, pixels by which the discriminator sees every image moved, at most, each its own way. So it
+            cannot learn the training images by heart. What comes in is -1, black for a generator that ends in
+            tanh.
+        label_weight: float, the weight of the cross-entropy of the second logits at the first step: the
+            discriminator learns to recognize real images, and the generator to make images that are
+            recognized.
+        label_decay: float, per step. After t steps the weight is label_weight / (1 + label_decay * t): once
+            images are recognized, that they are recognized even better would be at the cost of variety.
 
     fit() takes pairs of images and labels; generated images get the labels of the real ones.
 
@@ -223,24 +214,20 @@ class ConditionalGAN(GAN):
         return logits, self.label_weight / (1.0 + self.label_decay * step) * keras.ops.mean(cost)
 
     def offsets(self, count):
-        """How far judge() moves every image, int32 (count, 2) in [-shift, shift]; like the noise from seed and step alone."""
+        """How far judge() moves every image, int32 (count, 2) in [-shift, shift]; like the noise by seed and
+        step alone."""
         step = keras.ops.cast(self.generator_optimizer.iterations, "int64")
-        return tf.random.stateless_uniform((count, 2), (self.seed, -1 - step), -self.shift, self.shift + 1, tf.int32)
+        return tf.random.stateless_uniform(
+            (count, 2), (self.seed, -1 - step), -self.shift, self.shift + 1, tf.int32
+        )
 
     def train_step(self, batch):
-        """One update of both networks, see GAN.
-
-        Args:
-            batch: (images, labels), float (batch, height, width, 1) and int (batch,).
-        """
+        """One update of both networks from (images, labels), float (batch, height, width, 1) and int
+        (batch,); see GAN."""
         images, labels = batch
         return super().train_step(images, lambda inputs: [inputs, labels])
 
     def test_step(self, batch):
-        """Adds a batch to the Frechet distance, see GAN.
-
-        Args:
-            batch: (images, labels), float (batch, height, width, 1) and int (batch,).
-        """
+        """Adds (images, labels) to the Frechet distance, see GAN."""
         images, labels = batch
         return super().test_step(images, lambda inputs: [inputs, labels])

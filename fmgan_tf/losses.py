@@ -1,4 +1,4 @@
-"""What the two players minimise. Each loss is a pair of pure functions of logits.
+"""What the two players minimize. Each loss is a pair of pure functions of logits.
 
 The discriminator gives one logit per image; sigmoid(logit) is its probability that the image is real. With
 softplus(x) = log(1 + exp(x)), the two logarithms of the minimax game are
@@ -6,7 +6,12 @@ softplus(x) = log(1 + exp(x)), the two logarithms of the minimax game are
     -log D(x)       = softplus(-logit)
     -log(1 - D(x))  = softplus(logit)
 
-which never overflow, where log(sigmoid(logit)) would.
+which never overflow, where log(sigmoid(logit)) would. All functions take float logits (batch, 1) and return a
+float scalar.
+
+Sources: equation 1 and section 3 of Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661; for hinge Lim
+and Ye 2017, https://arxiv.org/abs/1705.02894, and Miyato et al. 2018, equation 17,
+https://arxiv.org/abs/1802.05957.
 """
 
 from typing import Callable, NamedTuple
@@ -15,55 +20,36 @@ import keras
 
 
 class Loss(NamedTuple):
-    """One adversarial loss.
-
-    discriminator: (real_logits, generated_logits), float (batch, 1) each -> float scalar.
-    generator: (generated_logits) -> float scalar.
-    """
+    """One adversarial loss: discriminator(real_logits, generated_logits) and generator(generated_logits)."""
 
     discriminator: Callable
     generator: Callable
 
 
 def cross_entropy_discriminator(real_logits, generated_logits):
-    """Binary cross-entropy with target 1 for real and 0 for generated images: -E log D(x) - E log(1 - D(G(z))).
+    """Binary cross-entropy with target 1 for real and 0 for generated images: -E log D(x) - E log(1 -
+    D(G(z))).
 
-    Args:
-        real_logits: float (batch, 1).
-        generated_logits: float (batch, 1).
-
-    Returns:
-        Float scalar, at least 0; 2 ln 2 = 1.386 where the discriminator always says 1/2.
-
-    Source: Goodfellow et al. 2014, equation 1, https://arxiv.org/abs/1406.2661.
+    At least 0; 2 ln 2 = 1.386 where the discriminator always says 1/2.
     """
-    return keras.ops.mean(keras.ops.softplus(-real_logits)) + keras.ops.mean(keras.ops.softplus(generated_logits))
+    return keras.ops.mean(keras.ops.softplus(-real_logits)) + keras.ops.mean(
+        keras.ops.softplus(generated_logits)
+    )
 
 
 def non_saturating_generator(generated_logits):
     """Binary cross-entropy of generated images with the target "real": -E log D(G(z)).
 
-    Args:
-        generated_logits: float (batch, 1).
-
-    Returns:
-        Float scalar, at least 0; ln 2 = 0.693 where the discriminator always says 1/2.
-
-    Source: Goodfellow et al. 2014, section 3, https://arxiv.org/abs/1406.2661.
+    At least 0; ln 2 = 0.693 where the discriminator always says 1/2.
     """
     return keras.ops.mean(keras.ops.softplus(-generated_logits))
 
 
 def minimax_generator(generated_logits):
-    """What the minimax game itself asks of the generator: E log(1 - D(G(z))). Its gradient vanishes where D wins.
+    """What the minimax game itself asks of the generator: E log(1 - D(G(z))). Its gradient vanishes where D
+    wins.
 
-    Args:
-        generated_logits: float (batch, 1).
-
-    Returns:
-        Float scalar, at most 0; -ln 2 = -0.693 where the discriminator always says 1/2.
-
-    Source: Goodfellow et al. 2014, equation 1, https://arxiv.org/abs/1406.2661.
+    At most 0; -ln 2 = -0.693 where the discriminator always says 1/2.
     """
     return -keras.ops.mean(keras.ops.softplus(generated_logits))
 
@@ -71,33 +57,18 @@ def minimax_generator(generated_logits):
 def hinge_discriminator(real_logits, generated_logits):
     """Hinge loss: E max(0, 1 - logit) over real plus E max(0, 1 + logit) over generated images.
 
-    A logit beyond 1 on the right side costs nothing and teaches nothing: the discriminator works on what it gets wrong, and
-    does not run away from the generator. The sigmoid of such a logit still orders images, but is no probability.
-
-    Args:
-        real_logits: float (batch, 1).
-        generated_logits: float (batch, 1).
-
-    Returns:
-        Float scalar, at least 0; 2 where all logits are 0.
-
-    Source: Lim and Ye 2017, https://arxiv.org/abs/1705.02894; Miyato et al. 2018, equation 17,
-    https://arxiv.org/abs/1802.05957.
+    At least 0; 2 where all logits are 0. A logit beyond 1 on the right side costs nothing and teaches
+    nothing: the discriminator works on what it gets wrong, and does not run away from the generator. The
+    sigmoid of such a logit still orders images, but is no probability.
     """
-    return keras.ops.mean(keras.ops.relu(1.0 - real_logits)) + keras.ops.mean(keras.ops.relu(1.0 + generated_logits))
+    return keras.ops.mean(keras.ops.relu(1.0 - real_logits)) + keras.ops.mean(
+        keras.ops.relu(1.0 + generated_logits)
+    )
 
 
 def hinge_generator(generated_logits):
-    """What the generator minimises against a hinge discriminator: -E logit.
-
-    Args:
-        generated_logits: float (batch, 1).
-
-    Returns:
-        Float scalar of any sign; 0 where all logits are 0.
-
-    Source: Lim and Ye 2017, https://arxiv.org/abs/1705.02894.
-    """
+    """What the generator minimizes against a hinge discriminator: -E logit. Of any sign; 0 where all logits
+    are 0."""
     return -keras.ops.mean(generated_logits)
 
 
@@ -114,7 +85,6 @@ def of_guessing(name, label_cost=0.0):
     Args:
         name: key of LOSSES.
         label_cost: float or array, what guessing the class costs either player: label_weight * ln(classes).
-
     Returns:
         (discriminator's, generator's), like label_cost; in nats, or without unit for "hinge".
     """

@@ -1,7 +1,9 @@
 """How far generated images are from real ones, computed from arrays of features; no models inside.
 
-Features are arrays of shape (samples, dimensions), one row an image, whatever extractor they come from. A figure means
-something only beside its number of samples, its extractor, and the same figure for real images against other real ones.
+Features are arrays (samples, dimensions) of any real dtype, one row an image, whatever extractor they come
+from; `real` and `generated` are such arrays everywhere. Anything else, or NaN, is a ValueError that says what
+was expected. A figure means something only beside its number of samples, its extractor, and the same figure
+for real images against other real ones.
 """
 
 import keras
@@ -19,32 +21,32 @@ def _rows(features, name, dimensions=None):
     features = np.asarray(features)
     if features.ndim != 2 or 0 in features.shape or dimensions not in (None, features.shape[1]):
         raise ValueError(
-            f"{name} has shape {features.shape}; expected (samples, {dimensions or 'dimensions'}), at least one sample. "
+            f"{name} has shape {features.shape}; expected (samples, {dimensions or 'dimensions'}), at least "
+            "one. "
             "Flatten the features of each image to one row, and use one extractor for both sides."
         )
     return features
 
 
 def _features(features, name, dimensions=None, largest=1e100):
-    """Return features as a float64 array, or say what is wrong with them."""
+    """Features as a float64 array, or what is wrong with them."""
     features = _rows(features, name, dimensions).astype(np.float64, copy=False)
     for extreme in (features.min(), features.max()):  # NaN passes through both
         if not abs(extreme) <= largest:
             raise ValueError(
-                f"{name} contains {extreme}; expected finite numbers up to {largest:g}, whose powers float64 can hold. "
-                "Check the generator's output and the scale of the images given to the extractor."
+                f"{name} contains {extreme}; expected finite numbers up to {largest:g}, whose powers float64 "
+                "can "
+                "hold. Check the generator's output and the scale of the images given to the extractor."
             )
     return features
 
 
 class Moments:
-    """Count, mean and covariance of features that arrive in pieces, in memory that does not grow with their number.
+    """Count, mean and covariance of features that arrive in pieces, in memory that does not grow with their
+    number.
 
-    Each piece is centred on its own mean before it is merged (Chan, Golub and LeVeque 1979): sums of raw squares would
-    lose the covariance of features whose mean is large against their spread.
-
-    Args:
-        dimensions: features per sample, int.
+    Each piece is centered on its own mean before it is merged (Chan, Golub and LeVeque 1979): sums of raw
+    squares would lose the covariance of features whose mean is large against their spread.
     """
 
     def __init__(self, dimensions):
@@ -54,19 +56,12 @@ class Moments:
 
     @classmethod
     def of(cls, features):
-        """Return the moments of one array of shape (samples, dimensions)."""
+        """The moments of one array (samples, dimensions)."""
         return cls(_rows(features, "features").shape[1]).update(features)
 
     def update(self, features):
-        """Add samples.
-
-        Args:
-            features: (samples, dimensions), any real dtype, at most 1e100 in size.
-        Returns:
-            The moments themselves.
-        Raises:
-            ValueError: not of that shape, or NaN, infinite or too large; nothing has been added then.
-        """
+        """Adds samples (N, dimensions), at most 1e100 in size, and returns the moments; of bad ones none is
+        added."""
         features = _rows(features, "features", len(self.mean))
         # float64 copies of 4,096 rows, never of all; all are checked before the first is added
         pieces = [features[start : start + 4096] for start in range(0, len(features), 4096)]
@@ -74,9 +69,11 @@ class Moments:
             _features(piece, "features")
         for piece in pieces:
             mean = piece.mean(axis=0, dtype=np.float64)
-            centred = piece - mean
+            centered = piece - mean
             shift, total = mean - self.mean, self.count + len(piece)
-            self._scatter += centred.T @ centred + np.outer(shift, shift) * (self.count * len(piece) / total)
+            self._scatter += centered.T @ centered + np.outer(shift, shift) * (
+                self.count * len(piece) / total
+            )
             self.mean = self.mean + shift * (len(piece) / total)
             self.count = total
         return self
@@ -85,32 +82,34 @@ class Moments:
     def covariance(self):
         """The unbiased covariance (divided by count - 1), float64 (dimensions, dimensions)."""
         if self.count < 2:
-            raise ValueError(f"the covariance of {self.count} samples is not defined; expected 2 or more. Add samples.")
+            raise ValueError(
+                f"the covariance of {self.count} samples is not defined; expected 2 or more. Add samples."
+            )
         return self._scatter / (self.count - 1)
 
 
-def _cholesky(covariance):
-    """Return L with L L^T = covariance, or None where the covariance is not of full rank."""
+def cholesky(covariance):
+    """L with L L^T = covariance, or None where the covariance is not of full rank."""
     try:
         return np.linalg.cholesky(covariance)
     except np.linalg.LinAlgError:
         return None
 
 
-def _trace_of_root(first, second):
-    """Return tr sqrt(first second) of two covariances, by the eigenvalues of A^T second A with A A^T = first."""
+def trace_of_root(first, second):
+    """tr sqrt(first second) of two covariances, by the eigenvalues of A^T second A with A A^T = first."""
     scales = first.diagonal().max(), second.diagonal().max()
     if 0 in scales:
         return 0.0
-    first, second = first / scales[0], second / scales[1]  # the product of two tiny covariances would underflow
-    factor = _cholesky(first)  # any A will do; this costs a tenth of the symmetric root, but needs full rank
-    if factor is None and (swapped := _cholesky(second)) is not None:
+    first, second = first / scales[0], second / scales[1]  # the product of two tiny ones would underflow
+    factor = cholesky(first)  # any A will do; this costs a tenth of the symmetric root, but needs full rank
+    if factor is None and (swapped := cholesky(second)) is not None:
         second, factor = first, swapped
     if factor is not None:
-        product, _ = dsygst(second, factor, itype=2, lower=1)  # L^T second L, only the half that eigvalsh reads
+        product, _ = dsygst(second, factor, itype=2, lower=1)  # L^T second L, the half that eigvalsh reads
     else:
         values, vectors = np.linalg.eigh(first)
-        kept = values > len(values) * EPSILON * values[-1]  # the rest is rounding; its root would be 1e-8, not 1e-16
+        kept = values > len(values) * EPSILON * values[-1]  # the rest is rounding; its root would be 1e-8
         root = vectors[:, kept] * np.sqrt(values[kept])
         product = root.T @ second @ root
     eigenvalues = eigvalsh(product, overwrite_a=True, check_finite=False)
@@ -118,19 +117,15 @@ def _trace_of_root(first, second):
 
 
 def frechet_distance(real, generated):
-    """Squared Frechet distance between the Gaussians with the moments of two sets of features.
+    """Squared Frechet distance between the Gaussians with the moments of two sets of features (or Moments):
+    float, at least 0.
 
-    |m1 - m2|^2 + tr S1 + tr S2 - 2 tr sqrt(S1 S2), where the last trace is the sum of the square roots of the eigenvalues
-    of A^T S2 A with A A^T = S1. That matrix is symmetric, so nothing can turn complex. Biased upwards, the more so the
-    fewer the samples.
+    |m1 - m2|^2 + tr S1 + tr S2 - 2 tr sqrt(S1 S2), where the last trace is the sum of the square roots of the
+    eigenvalues of A^T S2 A with A A^T = S1. That matrix is symmetric, so nothing can turn complex. Biased
+    upwards, the more so the fewer the samples; either side needs more of them than dimensions.
 
-    Args:
-        real, generated: Moments, or features of shape (samples, dimensions).
-    Returns:
-        float, 0 or more, never NaN.
-    Raises:
-        ValueError: the dimensions differ, or a side has no more samples than dimensions.
-    Dowson and Landau 1982 (the distance); Heusel et al. 2017 (its use for generators, "FID" on Inception features).
+    Source: Dowson and Landau 1982 (the distance); Heusel et al. 2017 (its use for generators, "FID" on
+    Inception features).
     """
     real, generated = (
         side if isinstance(side, Moments) else Moments.of(_features(side, name))
@@ -139,83 +134,84 @@ def frechet_distance(real, generated):
     dimensions = len(real.mean)
     if len(generated.mean) != dimensions:
         raise ValueError(
-            f"generated has {len(generated.mean)} dimensions; expected {dimensions}, as real: use one extractor."
+            f"generated has {len(generated.mean)} dimensions; expected {dimensions}, as real has: "
+            "use one extractor."
         )
     for name, side in (("real", real), ("generated", generated)):
         if side.count <= dimensions:
             raise ValueError(
-                f"{name} has {side.count} samples in {dimensions} dimensions; expected more than {dimensions}. With fewer, "
-                "its covariance is rank-deficient and the distance mostly bias: use more samples or a smaller extractor."
+                f"{name} has {side.count} samples in {dimensions} dimensions; expected more than "
+                f"{dimensions}. "
+                "With fewer, its covariance is rank-deficient and the distance mostly bias: use more samples "
+                "or a "
+                "smaller extractor."
             )
     gap = real.mean - generated.mean
     first, second = real.covariance, generated.covariance
-    return float(max(gap @ gap + np.trace(first) + np.trace(second) - 2 * _trace_of_root(first, second), 0.0))
+    return float(max(gap @ gap + np.trace(first) + np.trace(second) - 2 * trace_of_root(first, second), 0.0))
 
 
 def jackknife(statistic, real, generated, groups=20, seed=0):
-    """Standard error over fresh draws of both sets, of a statistic to which a row drawn twice would be a copy.
+    """Standard error over fresh draws of both sets, of a statistic to which a row drawn twice would be a
+    copy.
 
-    Leaves out one random group in `groups` of both sets at a time: every value is taken at nearly the full size, where a
-    bias that depends on the number of samples is the same and cancels. Itself uncertain by about 1 / sqrt(2 groups).
+    Leaves out one random group in `groups` of both sets at a time: every value is taken at nearly the full
+    size, where a bias that depends on the number of samples is the same and cancels. Itself uncertain by
+    about 1 / sqrt(2 groups). On Gaussians precision, recall, density and coverage get 0.9 to 1.9 times their
+    real spread.
 
     Args:
-        statistic: function of (real, generated) that returns a number or a tuple of numbers, such as precision_recall.
-        real, generated: features of shape (samples, dimensions).
-        groups: how many times to compute the statistic, int of at least 2.
+        statistic: function of (real, generated) that returns a number or a tuple of numbers, such as
+            precision_recall.
+        groups: int of at least 2, how many times to compute the statistic.
     Returns:
         float64, a scalar or one for each number.
-    Tukey 1958. On Gaussians precision, recall, density and coverage get 0.9 to 1.9 times their real spread.
+    Source: Tukey 1958.
     """
     rng = np.random.default_rng(seed)
     # Random groups: rows that come sorted by class would make each group one class
     real_groups, generated_groups = (rng.permutation(len(side)) % groups for side in (real, generated))
-    values = [statistic(real[real_groups != out], generated[generated_groups != out]) for out in range(groups)]
+    values = [
+        statistic(real[real_groups != out], generated[generated_groups != out]) for out in range(groups)
+    ]
     return np.std(values, axis=0) * np.sqrt(groups - 1)
 
 
 def frechet_standard_error(real, generated, groups=20, seed=0):
-    """Standard error of frechet_distance over fresh draws of both sets, by the jackknife.
+    """Standard error of frechet_distance over fresh draws of both sets, by the jackknife: float, at least 0.
 
-    The bootstrap does not serve: repeated rows act like fewer samples, and each resampled distance comes out too high.
-    On Gaussians the jackknife agrees with the real spread where the sets differ, and is 1.2 to 1.9 times too large, on
-    the safe side, where they are alike: there the distance has no slope and its spread is all curvature.
-
-    Args:
-        real, generated: features of shape (samples, dimensions); more than dimensions must be left without one group.
-        groups: how many distances to compute, int of at least 2.
-    Returns:
-        float, 0 or more.
-    Raises:
-        ValueError: as frechet_distance, for the samples that are left.
+    The bootstrap does not serve: repeated rows act like fewer samples, and each resampled distance comes out
+    too high. On Gaussians the jackknife agrees with the real spread where the sets differ, and is 1.2 to 1.9
+    times too large, on the safe
+    side, where they are alike: there the distance has no slope and its spread is all curvature.
     """
     real, generated = _features(real, "real"), _features(generated, "generated")
     return float(jackknife(frechet_distance, real, generated, groups, seed))
 
 
 def kernel_distance(real, generated, subsets=100, subset_size=1000, seed=0):
-    """Kernel distance: unbiased squared MMD with the kernel (x.y / dimensions + 1)^3, averaged over random subsets.
+    """Kernel distance: unbiased squared MMD with the kernel (x.y / dimensions + 1)^3, averaged over random
+    subsets.
 
-    Unlike the Frechet distance its expectation does not depend on the number of samples; it may fall slightly below 0.
-    The standard error is over fresh draws of both sets: subsets overlap, so their spread over sqrt(subsets), often given,
-    is too small; here it is rescaled from subset_size to the number of samples. Where the sets are alike it is up to
-    sqrt(samples / subset_size) times too large, on the safe side.
+    Unlike the Frechet distance its expectation does not depend on the number of samples; it may fall slightly
+    below 0. The
+    standard error is over fresh draws of both sets: subsets overlap, so their spread over sqrt(subsets),
+    often given, is too small; here it is rescaled from subset_size to the number of samples. Where the sets
+    are alike it is up to sqrt(samples / subset_size) times too large, on the safe side.
 
     Args:
-        real, generated: features of shape (samples, dimensions), at most 1e25 in size.
-        subset_size: samples drawn of each side at a time, at most half of the smaller side.
+        subset_size: int, samples drawn of each side at a time, at most half of the smaller side.
     Returns:
         (mean, standard error), two floats.
-    Raises:
-        ValueError: bad features, or too few samples for subset_size.
-    Binkowski et al. 2018.
+    Source: Binkowski et al. 2018.
     """
     real = _features(real, "real", largest=1e25)  # the variance of a cubic kernel holds the 12th power
     generated = _features(generated, "generated", real.shape[1], largest=1e25)
     samples = min(len(real), len(generated))
     if not 2 <= subset_size <= samples / 2:
         raise ValueError(
-            f"subset_size is {subset_size} for {samples} samples; expected 2 to {samples // 2}: nearly equal subsets tell "
-            "nothing of the spread. Ask for smaller subsets or bring more samples."
+            f"subset_size is {subset_size} for {samples} samples; expected 2 to {samples // 2}: nearly equal "
+            "subsets tell nothing of the spread. Ask for smaller subsets or bring more samples."
         )
     rng = np.random.default_rng(seed)
     values = []
@@ -224,7 +220,9 @@ def kernel_distance(real, generated, subsets=100, subset_size=1000, seed=0):
         between = _cubic_kernel(x, y).mean()
         within = sum(kernel.sum() - np.trace(kernel) for kernel in (_cubic_kernel(x, x), _cubic_kernel(y, y)))
         values.append(within / (subset_size * (subset_size - 1)) - 2 * between)
-    fraction = subset_size / samples  # subsets drawn without replacement vary less than fresh ones, by 1 - fraction
+    fraction = (
+        subset_size / samples
+    )  # drawn without replacement subsets vary less than fresh ones, by 1 - fraction
     error = np.std(values, ddof=1) * np.sqrt(fraction / (1 - fraction) + 1 / subsets)
     return float(np.mean(values)), float(error)
 
@@ -234,101 +232,92 @@ def _cubic_kernel(x, y):
     return kernel * kernel * kernel  # ten times as fast as ** 3
 
 
-def _centred(*arrays):
-    """Subtract the first array's mean from all: products of large numbers would drown the distances."""
+def _centered(*arrays):
+    """The arrays less the mean of the first: products of large numbers would drown the distances."""
     names = ("real", "generated") if len(arrays) == 2 else ("train", "test", "generated")
     first = _features(arrays[0], names[0])
     rest = [_features(array, name, first.shape[1]) for array, name in zip(arrays[1:], names[1:], strict=True)]
     return [array - first.mean(axis=0) for array in (first, *rest)]
 
 
-def _neighbour_distance(points, neighbours, queries=None):
-    """Distance from each query, or each point (itself left out), to its neighbours-th nearest point."""
+def _neighbor_distance(points, neighbors, queries=None):
+    """Distance from each query, or each point (itself left out), to its neighbors-th nearest point."""
     most = len(points) - (queries is None)
-    if not 1 <= neighbours <= most:
-        raise ValueError(f"neighbours is {neighbours} for {len(points)} samples; expected 1 to {most}.")
-    search = NearestNeighbors(n_neighbors=neighbours, algorithm="brute").fit(points)
+    if not 1 <= neighbors <= most:
+        raise ValueError(f"neighbors is {neighbors} for {len(points)} samples; expected 1 to {most}.")
+    search = NearestNeighbors(n_neighbors=neighbors, algorithm="brute").fit(points)
     found = search.kneighbors(queries, return_distance=False)
     queries = points if queries is None else queries
-    # The search goes by matrix products, which put duplicates some 1e-8 apart: measure what it found by subtraction
+    # The search goes by matrix products, which put duplicates some 1e-8 apart: what it found is measured by
+    # subtraction
     return np.max([np.linalg.norm(queries - points[column], axis=1) for column in found.T], axis=0)
 
 
-def _ball_counts(points, centres, radii):
-    """Count the balls around each point, and the points in each ball.
+def _ball_counts(points, centers, radii):
+    """How many balls are around each point, and how many points in each ball.
 
-    A point is in a ball when |p|^2 - 2 p.c + |c|^2 - r^2 is not positive, here one matrix product in blocks of 512 points
-    (40 MB for 10,000 balls). Points nearer to the rim than rounding count as inside: a copied image lies exactly on it.
+    A point is in a ball when |p|^2 - 2 p.c + |c|^2 - r^2 is not positive, here one matrix product in blocks
+    of 512 points (40 MB for 10,000 balls). Points nearer to the rim than rounding count as inside: a copied
+    image lies exactly on it.
     """
-    balls, members = np.zeros(len(points), int), np.zeros(len(centres), int)
+    balls, members = np.zeros(len(points), int), np.zeros(len(centers), int)
     less_rounding = 1 - (points.shape[1] + 10) * EPSILON
-    squares, centre_squares = ((array * array).sum(axis=1) * less_rounding for array in (points, centres))
+    squares, center_squares = ((array * array).sum(axis=1) * less_rounding for array in (points, centers))
     points = np.column_stack([points, squares, np.ones(len(points))])
-    centres = np.column_stack([-2 * centres, np.ones(len(centres)), centre_squares - radii * radii])
+    centers = np.column_stack([-2 * centers, np.ones(len(centers)), center_squares - radii * radii])
     for start in range(0, len(points), 512):
-        inside = points[start : start + 512] @ centres.T <= 0
+        inside = points[start : start + 512] @ centers.T <= 0
         balls[start : start + 512] = np.count_nonzero(inside, axis=1)
         members += np.count_nonzero(inside, axis=0)
     return balls, members
 
 
-def precision_recall(real, generated, neighbours=3):
-    """Improved precision (do generated images look real?) and recall (is all that is real generated?).
+def precision_recall(real, generated, neighbors=3):
+    """Improved precision (do generated images look real?) and recall (is all that is real generated?): floats
+    from 0 to 1.
 
-    Precision is the fraction of generated samples inside a ball around some real sample that reaches to its neighbours-th
-    nearest real one; recall the same with the roles swapped. Compare at equal numbers of samples only.
+    Precision is the fraction of generated samples inside a ball around some real sample that reaches to its
+    neighbors-th nearest real one; recall the same with the roles swapped. Compare at equal numbers of
+    samples only.
 
-    Args:
-        real, generated: features of shape (samples, dimensions).
-    Returns:
-        (precision, recall), floats from 0 to 1.
-    Raises:
-        ValueError: bad features, or no more samples than neighbours.
-    Kynkaanniemi et al. 2019.
+    Source: Kynkaanniemi et al. 2019.
     """
-    real, generated = _centred(real, generated)
-    around_generated, _ = _ball_counts(generated, real, _neighbour_distance(real, neighbours))
-    around_real, _ = _ball_counts(real, generated, _neighbour_distance(generated, neighbours))
+    real, generated = _centered(real, generated)
+    around_generated, _ = _ball_counts(generated, real, _neighbor_distance(real, neighbors))
+    around_real, _ = _ball_counts(real, generated, _neighbor_distance(generated, neighbors))
     return float((around_generated > 0).mean()), float((around_real > 0).mean())
 
 
-def density_coverage(real, generated, neighbours=5):
+def density_coverage(real, generated, neighbors=5):
     """Density and coverage: as precision and recall, but one outlier with a wide ball cannot swing them.
 
-    Density is the mean number of real balls around a generated sample, over `neighbours`; coverage the fraction of real
-    balls with a generated sample inside.
+    Density is the mean number of real balls around a generated sample, over `neighbors`; coverage the
+    fraction of real balls with a generated sample inside. Floats, at least 0, and 0 to 1; equal distributions
+    of equally many samples have about 1 and 1 - 2**-neighbors.
 
-    Args:
-        real, generated: features of shape (samples, dimensions).
-    Returns:
-        (density, coverage), floats: 0 or more, and 0 to 1. Equal distributions of equally many samples have about 1 and
-        1 - 2**-neighbours.
-    Raises:
-        ValueError: bad features, or no more real samples than neighbours.
-    Naeem et al. 2020.
+    Source: Naeem et al. 2020.
     """
-    real, generated = _centred(real, generated)
-    balls, members = _ball_counts(generated, real, _neighbour_distance(real, neighbours))
-    return float(balls.mean() / neighbours), float((members > 0).mean())
+    real, generated = _centered(real, generated)
+    balls, members = _ball_counts(generated, real, _neighbor_distance(real, neighbors))
+    return float(balls.mean() / neighbors), float((members > 0).mean())
 
 
-def memorisation(train, test, generated):
+def memorization(train, test, generated):
     """Are generated images nearer to the training images than fresh real ones (the test set) are?
 
-    A sign of memorising is an AUC well above 0.5 together with a nearer_fraction several times 0.01. Blurred, typical
-    images raise the AUC too, for they are near everything; copies are what fills the lowest 1 %.
+    A sign of memorizing is an AUC well above 0.5 together with a nearer_fraction several times 0.01. Blurred,
+    typical images raise the AUC too, for they are near everything; copies are what fills the lowest 1 %.
 
     Args:
-        train, test, generated: features of shape (samples, dimensions).
+        train, test, generated: features; at most half of test may be in train.
     Returns:
-        dict of floats, from each sample's distance to its nearest training sample: "median_ratio", generated over test;
-        "nearer_fraction", the part of generated samples no farther than the 1 % quantile of the test samples (expected:
-        0.01); "auc", the probability that a generated sample is nearer than a test sample (expected: 0.5).
-    Raises:
-        ValueError: bad features, or a test set of which half is in the training set.
+        dict of floats, from each sample's distance to its nearest training sample: "median_ratio", generated
+        over test; "nearer_fraction", the part of generated samples no farther than the 1 % quantile of the
+        test samples (expected: 0.01); "auc", the probability that a generated sample is nearer than a test
+        sample (expected: 0.5).
     """
-    train, test, generated = _centred(train, test, generated)
-    yardstick, distances = (_neighbour_distance(train, 1, samples) for samples in (test, generated))
+    train, test, generated = _centered(train, test, generated)
+    yardstick, distances = (_neighbor_distance(train, 1, samples) for samples in (test, generated))
     if np.median(yardstick) == 0:
         raise ValueError(
             "half or more of the test samples are in train; expected held-out samples: pass another split."
@@ -344,21 +333,19 @@ def memorisation(train, test, generated):
 def _labels(labels, name, count):
     labels = np.asarray(labels)
     if labels.shape != (count,):
-        raise ValueError(f"{name} has shape {labels.shape}; expected ({count},): flatten it, or take argmax of scores.")
+        raise ValueError(
+            f"{name} has shape {labels.shape}; expected ({count},): flatten it, or take argmax of scores."
+        )
     return labels
 
 
 def class_frechet_distances(real, real_labels, generated, generated_labels):
-    """Frechet distance within each class.
+    """Frechet distance within each class, by int labels (samples,) of both sides.
 
-    Args:
-        real, generated: features of shape (samples, dimensions).
-        real_labels, generated_labels: (samples,) int.
     Returns:
-        dict of each class that occurs on either side to its distance, or to None where a side has no more samples of it
+        dict of each class that occurs on either side to its distance, or to None where a side has no more
+        samples of it
         than dimensions: a class that a generator hardly makes should not hide the others.
-    Raises:
-        ValueError: bad features, or not one label a sample.
     """
     real = _features(real, "real")
     generated = _features(generated, "generated", real.shape[1])
@@ -371,70 +358,45 @@ def class_frechet_distances(real, real_labels, generated, generated_labels):
     return distances
 
 
-def label_agreement(asked, recognised, classes=10):
-    """How often a classifier recognises the class that a conditional generator was asked for.
+def label_agreement(asked, recognized, classes=10):
+    """How often a classifier recognizes the class that a conditional generator was asked for.
 
     Args:
-        asked, recognised: (samples,) int, 0 to classes - 1.
+        asked, recognized: int (samples,), 0 to classes - 1.
     Returns:
-        (overall, per class): float from 0 to 1, and float64 array (classes,), NaN for a class that was never asked for.
-    Raises:
-        ValueError: not of that shape or range.
+        (overall, per class): float from 0 to 1, and float64 (classes,), NaN for a class that was never asked
+        for.
     """
     asked = _labels(asked, "asked", np.size(asked))
-    recognised = _labels(recognised, "recognised", len(asked))
-    for name, labels in (("asked", asked), ("recognised", recognised)):
+    recognized = _labels(recognized, "recognized", len(asked))
+    for name, labels in (("asked", asked), ("recognized", recognized)):
         if not len(labels) or labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= classes:
             raise ValueError(
-                f"{name} holds {np.unique(labels)[:20]}; expected at least one int, each from 0 to {classes - 1}. Pass "
-                "class numbers, not scores, or name the number of classes."
+                f"{name} holds {np.unique(labels)[:20]}; expected at least one int, each from 0 to "
+                f"{classes - 1}. Pass class numbers, not scores, or name the number of classes."
             )
-    right = asked == recognised
+    right = asked == recognized
     counts = np.bincount(asked, minlength=classes)
     per_class = np.full(classes, np.nan)
     np.divide(np.bincount(asked, right, classes), counts, out=per_class, where=counts > 0)
     return float(right.mean()), per_class
 
 
-def bootstrap(statistic, *arrays, repeats=200, seed=0):
-    """Standard error of a statistic of independent rows, by resampling them with replacement.
-
-    Good for means, such as label agreement. For what is built on neighbours or covariances take jackknife.
-
-    Args:
-        statistic: function of the arrays that returns a number or an array.
-        arrays: of equal length; one draw of rows serves all.
-    Returns:
-        The standard deviation over the repeats, shaped as the statistic.
-    Raises:
-        ValueError: the lengths differ.
-    Efron 1979.
-    """
-    arrays = [np.asarray(array) for array in arrays]
-    if len({len(array) for array in arrays}) != 1:
-        raise ValueError(
-            f"arrays have {[len(array) for array in arrays]} rows; expected as many in each: pair them first."
-        )
-    rng = np.random.default_rng(seed)
-    draws = (rng.integers(len(arrays[0]), size=len(arrays[0])) for _ in range(repeats))
-    return np.std([statistic(*(array[rows] for array in arrays)) for rows in draws], axis=0, ddof=1)
-
-
 class FrechetDistance(keras.metrics.Metric):
-    """frechet_distance as a Keras metric, for test_step: so that callbacks can take monitor="val_fid", mode="min".
+    """frechet_distance as a Keras metric, for test_step: so that callbacks can take monitor="val_fid",
+    mode="min".
 
-    Infinite until both sides have more samples than dimensions, and when a feature is not finite. Keras asks for the
-    result after every batch, so an error would end the first one; callbacks would pass over NaN in silence; infinity is
-    what it means, worse than anything measured. Right under tf.distribute, where Keras adds up the replicas' variables.
-
-    Args:
-        dimensions: features per sample, int.
+    Infinite until both sides have more samples than dimensions, and when a feature is not finite. Keras asks
+    for the result after every batch, so an error would end the first one; callbacks would pass over NaN in
+    silence; infinity is what it means, worse than anything measured. Right under tf.distribute, where Keras
+    adds up the replicas' variables.
     """
 
     def __init__(self, dimensions, name="frechet_distance"):
         super().__init__(name=name, dtype="float64")
         self.dimensions = dimensions
-        # Sums are taken around a value near the mean, the same on all replicas: raw squares would drown the covariance
+        # Sums are around a value near the mean, the same on all replicas: raw squares would drown the
+        # covariance
         self.origin = self._zeros((dimensions,), "origin", aggregation="mean")
         # Count, sum and sum of squares
         shapes = (), (dimensions,), (dimensions, dimensions)
@@ -445,11 +407,7 @@ class FrechetDistance(keras.metrics.Metric):
         return self.add_variable(shape, "zeros", dtype="float64", aggregation=aggregation, name=name)
 
     def update_state(self, real_features, generated_features):
-        """Add a batch.
-
-        Args:
-            real_features, generated_features: (batch, dimensions), any float dtype; the batches may differ in size.
-        """
+        """Adds a batch of either side, (batch, dimensions); the two may differ in size."""
         real, generated = tf.cast(real_features, tf.float64), tf.cast(generated_features, tf.float64)
         first = tf.distribute.get_replica_context().all_reduce("mean", tf.reduce_mean(real, axis=0))
         self.origin.assign(tf.where(self.real[0] > 0, self.origin, first))
@@ -460,7 +418,7 @@ class FrechetDistance(keras.metrics.Metric):
             squares.assign_add(tf.matmul(features, features, transpose_a=True))
 
     def result(self):
-        """Return the distance over all batches since the last reset, a float64 scalar, 0 to infinity."""
+        """The distance over all batches since the last reset, a float64 scalar, 0 to infinity."""
         enough = tf.minimum(self.real[0], self.generated[0]) > self.dimensions
         finite = tf.math.is_finite(tf.reduce_sum(self.real[2]) + tf.reduce_sum(self.generated[2]))
         return tf.cond(enough & finite, self._distance, lambda: tf.constant(np.inf, tf.float64))
@@ -469,9 +427,7 @@ class FrechetDistance(keras.metrics.Metric):
         (mean, first), (other_mean, second) = (self._moments(*side) for side in (self.real, self.generated))
         values, vectors = tf.linalg.eigh(first)
         noise = self.dimensions * EPSILON * values[-1]
-        root = vectors * tf.sqrt(
-            tf.where(values > noise, values, 0)
-        )  # not Cholesky's, which fails on singular matrices
+        root = vectors * tf.sqrt(tf.where(values > noise, values, 0))  # Cholesky's fails on singular matrices
         eigenvalues = tf.linalg.eigvalsh(tf.matmul(root, second @ root, transpose_a=True))
         trace = tf.reduce_sum(tf.sqrt(tf.maximum(eigenvalues, 0)))
         gap = tf.reduce_sum((mean - other_mean) ** 2)

@@ -1,7 +1,13 @@
 """Builders of the networks: plain functional Keras models, no training code.
 
-Generators take noise and give images in the range of their last activation. Discriminators take images and give one
-logit each; with_probability puts the sigmoid on top. The conditional ones take the label as a second input.
+Generators turn noise, float32 (batch, latent_dim), into images, float32 (batch, image_size, image_size, 1) in
+[-1, 1], the range of their tanh, unless their docstring says otherwise. Discriminators turn such images into
+logits, float32 (batch, 1); with_probability puts the sigmoid on top. The conditional ones of either kind take
+a list, the second input being the labels, int32 (batch,) in [0, classes).
+
+The arguments mean the same everywhere: latent_dim, int, the number of noise values; image_size, 28, 32 or 64
+pixels, anything else is an InputError; classes, int, the number of labels. Parameters are counted for the
+defaults of the others and 28, 32 and 64 pixels.
 """
 
 import keras
@@ -9,35 +15,26 @@ from keras import layers
 
 from fmgan_tf import InputError
 
-_STAGES = {28: (7, 2), 32: (8, 2), 64: (8, 3)}  # image size: (size where the generator starts, number of doublings)
+# image size: (size where the generator starts, number of doublings)
+STAGES = {28: (7, 2), 32: (8, 2), 64: (8, 3)}
 
 
-def _stages(image_size):
-    if image_size not in _STAGES:
+def stages_of(image_size):
+    if image_size not in STAGES:
         raise InputError(f"image_size is {image_size!r}, expected one of 28, 32 or 64")
-    return _STAGES[image_size]
+    return STAGES[image_size]
 
 
 def build_dcgan_generator(latent_dim=100, image_size=28):
     """Noise to image: a dense layer, then transposed convolutions that double the size and halve the depth.
 
-    Kernels are 4 x 4 at stride 2: a kernel that the stride divides covers every output pixel equally often, which avoids
-    the checkerboards of Odena et al. 2016 (https://distill.pub/2016/deconv-checkerboard/). Parameters with latent_dim
-    100: 355,153 for 28, 451,153 for 32, 992,337 for 64 pixels.
-
-    Args:
-        latent_dim: int, the number of noise values.
-        image_size: 28, 32 or 64 pixels.
-
-    Returns:
-        keras.Model, float32 (batch, latent_dim) -> float32 (batch, image_size, image_size, 1) in [-1, 1].
-
-    Raises:
-        InputError: another image size.
+    Kernels are 4 x 4 at stride 2: a kernel that the stride divides covers every output pixel equally often,
+    which avoids the checkerboards of Odena et al. 2016 (https://distill.pub/2016/deconv-checkerboard/).
+    Parameters with latent_dim 100: 355,153 for 28, 451,153 for 32, 992,337 for 64 pixels.
 
     Source: after Radford et al. 2016, https://arxiv.org/abs/1511.06434, much narrower.
     """
-    size, doublings = _stages(image_size)
+    size, doublings = stages_of(image_size)
     filters = 16 * 2**doublings
     noise = keras.Input((latent_dim,), name="noise")
     x = layers.Dense(size * size * filters, use_bias=False)(noise)
@@ -58,19 +55,10 @@ def build_dcgan_discriminator(image_size=28):
 
     Parameters: 36,513 for 28, 37,473 for 32, 172,769 for 64 pixels.
 
-    Args:
-        image_size: 28, 32 or 64 pixels.
-
-    Returns:
-        keras.Model, float32 (batch, image_size, image_size, 1) in [-1, 1] -> float32 logits (batch, 1).
-
-    Raises:
-        InputError: another image size.
-
-    Source: after Radford et al. 2016, https://arxiv.org/abs/1511.06434, without batch normalisation, which would let the
-    verdict on one image depend on the others of its batch.
+    Source: after Radford et al. 2016, https://arxiv.org/abs/1511.06434, without batch normalization, which
+    would let the verdict on one image depend on the others of its batch.
     """
-    _, halvings = _stages(image_size)
+    _, halvings = stages_of(image_size)
     image = keras.Input((image_size, image_size, 1), name="image")
     x = image
     filters = 32
@@ -87,26 +75,16 @@ def build_deconv_generator(latent_dim=100, image_size=28):
     """Noise to image: a dense layer, three transposed convolutions with ReLU, a final convolution with tanh.
 
     Parameters with latent_dim 100: 394,817 for 28, 491,777 for 32, 520,449 for 64 pixels.
-
-    Args:
-        latent_dim: int, the number of noise values.
-        image_size: 28, 32 or 64 pixels.
-
-    Returns:
-        keras.Model, float32 (batch, latent_dim) -> float32 (batch, image_size, image_size, 1) in [-1, 1].
-
-    Raises:
-        InputError: another image size.
     """
-    size, doublings = _stages(image_size)
-    strides = [1] * (3 - doublings) + [2] * doublings  # always three transposed convolutions; the cheap one comes first
+    size, doublings = stages_of(image_size)
+    strides = [1] * (3 - doublings) + [2] * doublings  # three transposed convolutions; the cheap one first
     noise = keras.Input((latent_dim,), name="noise")
     x = layers.Dense(size * size * 64, activation="relu")(noise)
     x = layers.Reshape((size, size, 64))(x)
     for filters, stride in zip((64, 32, 16), strides, strict=True):
-        x = layers.Conv2DTranspose(filters, 4 if stride == 2 else 3, strides=stride, padding="same", activation="relu")(
-            x
-        )
+        x = layers.Conv2DTranspose(
+            filters, 4 if stride == 2 else 3, strides=stride, padding="same", activation="relu"
+        )(x)
     image = layers.Conv2D(1, 3, padding="same", activation="tanh", name="image")(x)
     return keras.Model(noise, image, name="deconv_generator")
 
@@ -115,17 +93,8 @@ def build_dense_discriminator(image_size=28):
     """Image to logit: flatten, two dense layers with ReLU, one dense unit.
 
     Parameters: 533,505 for 28, 656,385 for 32, 2,229,249 for 64 pixels.
-
-    Args:
-        image_size: 28, 32 or 64 pixels.
-
-    Returns:
-        keras.Model, float32 (batch, image_size, image_size, 1) -> float32 logits (batch, 1).
-
-    Raises:
-        InputError: another image size.
     """
-    _stages(image_size)
+    stages_of(image_size)
     image = keras.Input((image_size, image_size, 1), name="image")
     x = layers.Flatten()(image)
     x = layers.Dense(512, activation="relu")(x)
@@ -134,10 +103,12 @@ def build_dense_discriminator(image_size=28):
     return keras.Model(image, logit, name="dense_discriminator")
 
 
-def _embed(label, classes, size, spread):
-    """A vector for every class, learned. It starts with numbers of that standard deviation: too quiet, and the label is not
-    heard; too loud, and the noise is not. Keras's default is 0.03."""
-    return layers.Embedding(classes, size, embeddings_initializer=keras.initializers.RandomNormal(stddev=spread))(label)
+def embed_label(label, classes, size, spread):
+    """A vector for every class, learned, which starts with that standard deviation: too small, and the
+    networks hardly see the label; too large, and they hardly see the noise. Keras's default is 0.03."""
+    return layers.Embedding(
+        classes, size, embeddings_initializer=keras.initializers.RandomNormal(stddev=spread)
+    )(label)
 
 
 def build_cgan_generator(latent_dim=64, image_size=28, classes=10):
@@ -145,30 +116,18 @@ def build_cgan_generator(latent_dim=64, image_size=28, classes=10):
 
     Parameters with latent_dim 64 and 10 classes: 342,929 for 28, 435,089 for 32, 959,889 for 64 pixels.
 
-    Args:
-        latent_dim: int, the number of noise values.
-        image_size: 28, 32 or 64 pixels.
-        classes: int, how many labels there are.
-
-    Returns:
-        keras.Model, [float32 (batch, latent_dim), int32 (batch,) in [0, classes)] -> float32 (batch, image_size,
-        image_size, 1) in [-1, 1].
-
-    Raises:
-        InputError: another image size.
-
     Source: Mirza and Osindero 2014, https://arxiv.org/abs/1411.1784.
     """
     noise = keras.Input((latent_dim,), name="noise")
     label = keras.Input((), dtype="int32", name="label")
-    x = layers.Concatenate()([noise, _embed(label, classes, 32, 0.1)])
+    x = layers.Concatenate()([noise, embed_label(label, classes, 32, 0.1)])
     image = build_dcgan_generator(latent_dim + 32, image_size)(x)
     return keras.Model([noise, label], image, name="cgan_generator")
 
 
-def _build_judge(channels, image_size, features=128):
+def build_judge(channels, image_size, features=128):
     """The part that the conditional discriminators share: image (and label maps) to features."""
-    _, halvings = _stages(image_size)
+    _, halvings = stages_of(image_size)
     image = x = keras.Input((image_size, image_size, channels))
     filters = 32
     for _ in range(halvings + 1):
@@ -179,109 +138,77 @@ def _build_judge(channels, image_size, features=128):
     return keras.Model(image, layers.LeakyReLU(negative_slope=0.2)(x), name="judge")
 
 
-def _label_and_image(image_size):
-    return keras.Input((image_size, image_size, 1), name="image"), keras.Input((), dtype="int32", name="label")
+def label_and_image(image_size):
+    return keras.Input((image_size, image_size, 1), name="image"), keras.Input(
+        (), dtype="int32", name="label"
+    )
 
 
 def build_concatenating_discriminator(image_size=28, classes=10):
-    """Image and label to logit: an embedding of the label joins the features of the image before two dense layers.
+    """Image and label to logit: an embedding of the label joins the features of the image before two dense
+    layers.
 
     Parameters with 10 classes: 447,905 for 28, 447,905 for 32, 1,234,593 for 64 pixels.
 
-    Args:
-        image_size: 28, 32 or 64 pixels.
-        classes: int, how many labels there are.
-
-    Returns:
-        keras.Model, [float32 (batch, image_size, image_size, 1) in [-1, 1], int32 (batch,)] -> float32 logits (batch, 1).
-
-    Raises:
-        InputError: another image size.
-
     Source: Mirza and Osindero 2014, https://arxiv.org/abs/1411.1784.
     """
-    image, label = _label_and_image(image_size)
-    x = layers.Concatenate()([_build_judge(1, image_size)(image), _embed(label, classes, 32, 1.0)])
+    image, label = label_and_image(image_size)
+    x = layers.Concatenate()([build_judge(1, image_size)(image), embed_label(label, classes, 32, 1.0)])
     x = layers.LeakyReLU(negative_slope=0.2)(layers.Dense(128)(x))
     return keras.Model([image, label], layers.Dense(1, name="logit")(x), name="concatenating_discriminator")
 
 
 def build_label_map_discriminator(image_size=28, classes=10):
-    """Image and label to logit: ten maps join the image as channels; the one of the label is 1 everywhere, the others 0.
+    """Image and label to logit: ten maps join the image as channels; the one of the label is 1 everywhere,
+    the others 0.
 
     Parameters with 10 classes: 432,097 for 28, 432,097 for 32, 1,218,785 for 64 pixels.
-
-    Args:
-        image_size: 28, 32 or 64 pixels.
-        classes: int, how many labels there are.
-
-    Returns:
-        keras.Model, [float32 (batch, image_size, image_size, 1) in [-1, 1], int32 (batch,)] -> float32 logits (batch, 1).
-
-    Raises:
-        InputError: another image size.
     """
-    image, label = _label_and_image(image_size)
-    one_hot = layers.CategoryEncoding(classes, output_mode="one_hot")(layers.Reshape((1,))(label))  # (batch, classes)
+    image, label = label_and_image(image_size)
+    one_hot = layers.CategoryEncoding(classes, output_mode="one_hot")(
+        layers.Reshape((1,))(label)
+    )  # (batch, classes)
     maps = layers.RepeatVector(image_size * image_size)(one_hot)  # (batch, pixels, classes)
     maps = layers.Reshape((image_size, image_size, classes))(maps)
-    x = _build_judge(1 + classes, image_size)(layers.Concatenate()([image, maps]))
+    x = build_judge(1 + classes, image_size)(layers.Concatenate()([image, maps]))
     return keras.Model([image, label], layers.Dense(1, name="logit")(x), name="label_map_discriminator")
 
 
 def build_projection_discriminator(image_size=28, classes=10):
-    """Image and label to logit: how real, plus how well the features of the image agree with a vector of the label.
+    """Image and label to logit: how real, plus how well the image's features agree with a vector of the
+    label.
 
-    logit = v . f(image) + b + w[label] . f(image). Parameters with 10 classes: 428,257 for 28, 428,257 for 32, 1,214,945
-    for 64 pixels.
-
-    Args:
-        image_size: 28, 32 or 64 pixels.
-        classes: int, how many labels there are.
-
-    Returns:
-        keras.Model, [float32 (batch, image_size, image_size, 1) in [-1, 1], int32 (batch,)] -> float32 logits (batch, 1).
-
-    Raises:
-        InputError: another image size.
+    logit = v . f(image) + b + w[label] . f(image). Parameters with 10 classes: 428,257 for 28, 428,257 for
+    32, 1,214,945 for 64 pixels.
 
     Source: Miyato and Koyama 2018, equation 3, https://arxiv.org/abs/1802.05637.
     """
-    image, label = _label_and_image(image_size)
-    features = _build_judge(1, image_size)(image)
-    agreement = layers.Dot(axes=1)([_embed(label, classes, 128, 0.2), features])  # (batch, 1)
+    image, label = label_and_image(image_size)
+    features = build_judge(1, image_size)(image)
+    agreement = layers.Dot(axes=1)([embed_label(label, classes, 128, 0.2), features])  # (batch, 1)
     logit = layers.Add(name="logit")([layers.Dense(1)(features), agreement])
     return keras.Model([image, label], logit, name="projection_discriminator")
 
 
 def build_modulated_generator(latent_dim=64, image_size=28, classes=10):
-    """Noise and label to image, and a say of both in every stage: they scale and shift what batch normalisation leaves.
+    """Noise and label to image, both at work in every stage: they scale and shift what batch normalization
+    leaves.
 
-    The last stage, at full size, where a channel costs most, has 8 of them. Parameters with latent_dim 64 and 10 classes:
-    358,697 for 28, 450,857 for 32, 1,000,233 for 64 pixels.
-
-    Args:
-        latent_dim: int, the number of noise values.
-        image_size: 28, 32 or 64 pixels.
-        classes: int, how many labels there are.
-
-    Returns:
-        keras.Model, [float32 (batch, latent_dim), int32 (batch,) in [0, classes)] -> float32 (batch, image_size,
-        image_size, 1) in [-1, 1].
-
-    Raises:
-        InputError: another image size.
+    The last stage, at full size, where a channel costs most, has 8 of them. Parameters with latent_dim 64 and
+    10 classes: 358,697 for 28, 450,857 for 32, 1,000,233 for 64 pixels.
 
     Source: self-modulation, Chen et al. 2019, https://arxiv.org/abs/1810.01365.
     """
-    size, doublings = _stages(image_size)
+    size, doublings = stages_of(image_size)
     noise = keras.Input((latent_dim,), name="noise")
     label = keras.Input((), dtype="int32", name="label")
-    style = layers.Concatenate()([noise, _embed(label, classes, 32, 0.1)])
+    style = layers.Concatenate()([noise, embed_label(label, classes, 32, 0.1)])
 
     def modulate(x):
         filters = x.shape[-1]
-        scale = layers.Dense(filters, kernel_initializer="zeros", bias_initializer="ones")(style)  # 1 at first
+        scale = layers.Dense(filters, kernel_initializer="zeros", bias_initializer="ones")(
+            style
+        )  # 1 at first
         shift = layers.Dense(filters, kernel_initializer=keras.initializers.RandomNormal(stddev=0.02))(style)
         x = layers.BatchNormalization(momentum=0.9, center=False, scale=False)(x)
         x = layers.Multiply()([x, layers.Reshape((1, 1, filters))(scale)])
@@ -299,59 +226,42 @@ def build_modulated_generator(latent_dim=64, image_size=28, classes=10):
 
 
 def build_classifying_discriminator(image_size=28, classes=10):
-    """Image and label to logit by projection, as in build_projection_discriminator, and image to the logits of all classes.
+    """Image and label to logit by projection, as in build_projection_discriminator, and image to the logits
+    of all classes.
 
     Parameters with 10 classes: 232,875 for 28, 232,875 for 32, 298,475 for 64 pixels.
 
-    Args:
-        image_size: 28, 32 or 64 pixels.
-        classes: int, how many labels there are.
-
     Returns:
-        keras.Model, [float32 (batch, image_size, image_size, 1) in [-1, 1], int32 (batch,)] -> [float32 logits (batch, 1),
-        float32 logits (batch, classes)].
-
-    Raises:
-        InputError: another image size.
-
-    Source: Odena et al. 2017, https://arxiv.org/abs/1610.09585; Miyato and Koyama 2018, https://arxiv.org/abs/1802.05637.
+        keras.Model, [float32 (batch, image_size, image_size, 1) in [-1, 1], int32 (batch,)] -> [float32
+        logits (batch, 1), float32 logits (batch, classes)].
+    Source: Odena et al. 2017, https://arxiv.org/abs/1610.09585; Miyato and Koyama 2018,
+    https://arxiv.org/abs/1802.05637.
     """
-    _, halvings = _stages(image_size)
-    image, label = _label_and_image(image_size)
+    _, halvings = stages_of(image_size)
+    image, label = label_and_image(image_size)
     x = image
     for filters in (32, 64, 64, 64)[: halvings + 1]:
         x = layers.Conv2D(filters, 4, strides=2, padding="same")(x)
         x = layers.LeakyReLU(negative_slope=0.2)(x)
     features = layers.LeakyReLU(negative_slope=0.2)(layers.Dense(128)(layers.Flatten()(x)))
-    agreement = layers.Dot(axes=1)([_embed(label, classes, 128, 0.2), features])  # (batch, 1)
+    agreement = layers.Dot(axes=1)([embed_label(label, classes, 128, 0.2), features])  # (batch, 1)
     logit = layers.Add(name="logit")([layers.Dense(1)(features), agreement])
     class_logits = layers.Dense(classes, name="class_logits")(features)
     return keras.Model([image, label], [logit, class_logits], name="classifying_discriminator")
 
 
 def build_dense_cgan_generator(latent_dim=100, image_size=28, classes=2):
-    """Noise and label to image through dense layers alone: 128, 256, 512, 1024 units, then one for every pixel.
+    """Noise and label to image through dense layers alone: 128, 256, 512, 1024 units, then one for every
+    pixel.
 
     Parameters with latent_dim 100 and 2 classes: 1,507,748 for 28, 1,753,748 for 32, 4,902,548 for 64 pixels.
 
-    Args:
-        latent_dim: int, the number of noise values.
-        image_size: 28, 32 or 64 pixels.
-        classes: int, how many labels there are.
-
-    Returns:
-        keras.Model, [float32 (batch, latent_dim), int32 (batch,) in [0, classes)] -> float32 (batch, image_size,
-        image_size, 1) in [0, 1].
-
-    Raises:
-        InputError: another image size.
-
     Source: Mirza and Osindero 2014, https://arxiv.org/abs/1411.1784.
     """
-    _stages(image_size)
+    stages_of(image_size)
     noise = keras.Input((latent_dim,), name="noise")
     label = keras.Input((), dtype="int32", name="label")
-    x = layers.Concatenate()([noise, _embed(label, classes, 10, 1.0)])
+    x = layers.Concatenate()([noise, embed_label(label, classes, 10, 1.0)])
     for units in (128, 256, 512, 1024):
         x = layers.LeakyReLU(negative_slope=0.2)(layers.Dense(units)(x))
     pixels = layers.Dense(image_size * image_size, activation="sigmoid")(x)
@@ -364,21 +274,14 @@ def build_dense_cgan_discriminator(image_size=28, classes=2):
 
     Parameters with 2 classes: 2,507,285 for 28, 2,630,165 for 32, 4,203,029 for 64 pixels.
 
-    Args:
-        image_size: 28, 32 or 64 pixels.
-        classes: int, how many labels there are.
-
     Returns:
-        keras.Model, [float32 (batch, image_size, image_size, 1) in [0, 1], int32 (batch,)] -> float32 logits (batch, 1).
-
-    Raises:
-        InputError: another image size.
-
+        keras.Model, [float32 (batch, image_size, image_size, 1) in [0, 1], int32 (batch,)] -> float32 logits
+        (batch, 1).
     Source: Mirza and Osindero 2014, https://arxiv.org/abs/1411.1784.
     """
-    _stages(image_size)
-    image, label = _label_and_image(image_size)
-    x = layers.Concatenate()([layers.Flatten()(image), _embed(label, classes, 10, 1.0)])
+    stages_of(image_size)
+    image, label = label_and_image(image_size)
+    x = layers.Concatenate()([layers.Flatten()(image), embed_label(label, classes, 10, 1.0)])
     for units in (512, 1024, 1024, 512):
         x = layers.LeakyReLU(negative_slope=0.2)(layers.Dense(units)(x))
     return keras.Model([image, label], layers.Dense(1, name="logit")(x), name="dense_cgan_discriminator")
@@ -389,7 +292,6 @@ def with_probability(discriminator):
 
     Args:
         discriminator: keras.Model, images -> logits; what else it gives is left out.
-
     Returns:
         keras.Model, images -> float32 probabilities (batch, 1) in [0, 1].
     """
@@ -398,18 +300,17 @@ def with_probability(discriminator):
 
 
 def build_classifier(filters=32, classes=10):
-    """Image to class: convolutions with two residual ones per size, their averages as features, one dense layer.
+    """Image to class: convolutions with two residual ones per size, their averages as features, one dense
+    layer.
 
     Parameters with 32 filters: 427,690; the features are then 128 numbers an image.
 
     Args:
         filters: int, depth of the first layer; the features are four times as many.
         classes: int.
-
     Returns:
-        keras.Model, float32 (batch, 28, 28, 1) in [-1, 1] -> float32 logits (batch, classes). The layer "features" gives
-        float32 (batch, 4 * filters).
-
+        keras.Model, float32 (batch, 28, 28, 1) in [-1, 1] -> float32 logits (batch, classes). The layer
+        "features" gives float32 (batch, 4 * filters).
     Source: residual connections after He et al. 2016, https://arxiv.org/abs/1512.03385.
     """
 

@@ -9,9 +9,12 @@ import imageio.v3 as imageio
 import matplotlib.pyplot as plt
 import numpy as np
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart.
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
-GUESSING = 2 * math.log(2), math.log(2)  # cross-entropies of a discriminator that only guesses, and of its generator
+# Okabe and Ito's palette, which color-blind readers can tell apart.
+BLUE, ORANGE, GREEN, GRAY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
+GUESSING = (
+    2 * math.log(2),
+    math.log(2),
+)  # cross-entropies of a discriminator that only guesses, and of its generator
 
 
 def tile(images, columns=None, gap=1, scale=1):
@@ -20,9 +23,8 @@ def tile(images, columns=None, gap=1, scale=1):
     Args:
         images: uint8 (N, height, width, 1).
         columns: int; by default the sheet is about square.
-        gap: int, white pixels between neighbours.
+        gap: int, white pixels between neighbors.
         scale: int, how often every pixel is repeated each way.
-
     Returns:
         uint8 (sheet height, sheet width).
     """
@@ -45,7 +47,6 @@ def show_images(images, columns=None, title=None, row_labels=None):
         columns: int, see tile.
         title: str.
         row_labels: list of str, one for every row.
-
     Returns:
         matplotlib Figure.
     """
@@ -74,7 +75,6 @@ def smooth(values, window):
     Args:
         values: float (N,).
         window: int, 1 or more.
-
     Returns:
         float64 (N,).
     """
@@ -85,22 +85,29 @@ def smooth(values, window):
 
 
 def show_training_curves(steps, guessing=GUESSING):
-    """Draws both losses and the discriminator's mean probabilities over the steps, thin as they are and thick smoothed.
+    """Draws both losses and the discriminator's mean probabilities over the steps, thin as they are and thick
+    smoothed.
 
     Args:
-        steps: dict of arrays (N,): step, discriminator_loss, generator_loss, real_probability, generated_probability.
-        guessing: losses of a discriminator that only guesses, floats or arrays (N,), see losses.of_guessing; by default
-            those of cross-entropy.
-
+        steps: dict of arrays (N,): step, discriminator_loss, generator_loss, real_probability,
+            generated_probability.
+        guessing: losses of a discriminator that only guesses, floats or arrays (N,), see losses.of_guessing;
+            by default those of cross-entropy.
     Returns:
         matplotlib Figure.
     """
     figure, (top, bottom) = plt.subplots(2, 1, figsize=(7.5, 5.2), sharex=True)
     window = max(1, len(steps["step"]) // 50)
-    thin = max(1, len(steps["step"]) // 500)  # more single steps than that are a grey blur
+    thin = max(1, len(steps["step"]) // 500)  # more single steps than that are a gray blur
     for axis, curves in (
         (top, (("discriminator_loss", "discriminator", BLUE), ("generator_loss", "generator", ORANGE))),
-        (bottom, (("real_probability", "real images", BLUE), ("generated_probability", "generated images", ORANGE))),
+        (
+            bottom,
+            (
+                ("real_probability", "real images", BLUE),
+                ("generated_probability", "generated images", ORANGE),
+            ),
+        ),
     ):
         for name, label, color in curves:
             axis.plot(steps["step"][::thin], steps[name][::thin], color=color, alpha=0.25, linewidth=0.5)
@@ -108,10 +115,14 @@ def show_training_curves(steps, guessing=GUESSING):
     if len(steps["step"]):
         guessing = [np.broadcast_to(values, len(steps["step"])) for values in guessing]
         for values in guessing:
-            text = {"1.386": "2 ln 2", "0.693": "ln 2"}.get(f"{values[-1]:.3f}", f"{values[-1] + 0.0:.2g}")  # no "-0"
-            top.plot(steps["step"], values, color=GREY, linestyle=":", linewidth=1)
-            top.annotate(text, (1.005, values[-1]), xycoords=("axes fraction", "data"), va="center", color=GREY)
-    bottom.axhline(0.5, color=GREY, linestyle=":", linewidth=1)
+            text = {"1.386": "2 ln 2", "0.693": "ln 2"}.get(
+                f"{values[-1]:.3f}", f"{values[-1] + 0.0:.2g}"
+            )  # no "-0"
+            top.plot(steps["step"], values, color=GRAY, linestyle=":", linewidth=1)
+            top.annotate(
+                text, (1.005, values[-1]), xycoords=("axes fraction", "data"), va="center", color=GRAY
+            )
+    bottom.axhline(0.5, color=GRAY, linestyle=":", linewidth=1)
     top.set(ylabel="loss", title="Losses; dotted: where a discriminator that only guesses would stand")
     bottom.set(ylabel="mean probability of “real”", xlabel="step", ylim=(0, 1.2), yticks=np.linspace(0, 1, 6))
     for axis in (top, bottom):
@@ -120,7 +131,10 @@ def show_training_curves(steps, guessing=GUESSING):
     # A few extreme first steps must not flatten the rest, and the dotted lines must be in sight.
     if len(steps["step"]):
         highest = max(np.percentile(steps[name], 99.5) for name in ("discriminator_loss", "generator_loss"))
-        top.set_ylim(min(0.0, float(np.min(steps["generator_loss"]))), 1.25 * max(1.5, float(highest), np.max(guessing)))
+        top.set_ylim(
+            min(0.0, float(np.min(steps["generator_loss"]))),
+            1.25 * max(1.5, float(highest), np.max(guessing)),
+        )
     figure.tight_layout()
     return figure
 
@@ -129,9 +143,8 @@ def show_confusion(confusion, names):
     """Draws a confusion matrix.
 
     Args:
-        confusion: int (classes, classes), rows what is, columns what was recognised.
+        confusion: int (classes, classes), rows what is, columns what was recognized.
         names: list of str.
-
     Returns:
         matplotlib Figure.
     """
@@ -145,7 +158,7 @@ def show_confusion(confusion, names):
     axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
     axis.set_yticks(range(len(names)), names)
     accuracy = confusion.trace() / max(confusion.sum(), 1)
-    axis.set(xlabel="recognised", ylabel="real class", title=f"Test images: {accuracy:.2%} recognised")
+    axis.set(xlabel="recognized", ylabel="real class", title=f"Test images: {accuracy:.2%} recognized")
     figure.tight_layout()
     return figure
 
@@ -158,13 +171,12 @@ def show_class_bars(names, values, errors, floors, label, title=None):
         values, errors, floors: float (classes,); NaN where there is none.
         label: str, of the axis.
         title: str.
-
     Returns:
         matplotlib Figure.
     """
     figure, axis = plt.subplots(figsize=(7.5, 3.8))
     places = np.arange(len(names))
-    axis.bar(places, values, yerr=errors, color=BLUE, ecolor=GREY, capsize=3, label="generated")
+    axis.bar(places, values, yerr=errors, color=BLUE, ecolor=GRAY, capsize=3, label="generated")
     axis.hlines(floors, places - 0.4, places + 0.4, color=ORANGE, linewidth=2, label="real training images")
     axis.set_xticks(places, names, rotation=30, ha="right")
     axis.set(ylabel=label, title=title)
@@ -191,7 +203,7 @@ def write_whole(path, content):
 
 
 def save_png(path, sheet):
-    """Writes a uint8 (height, width) array as a greyscale PNG."""
+    """Writes a uint8 (height, width) array as a grayscale PNG."""
     write_whole(path, imageio.imwrite("<bytes>", sheet, extension=".png"))
 
 
@@ -207,7 +219,9 @@ def save_gif(path, frames, milliseconds=250, rest=4):
     durations = [milliseconds] * (len(frames) - 1) + [rest * milliseconds]
     if len(frames) == 1:
         (durations,) = durations  # for a single frame the writer takes no list
-    write_whole(path, imageio.imwrite("<bytes>", np.stack(frames), extension=".gif", duration=durations, loop=0))
+    write_whole(
+        path, imageio.imwrite("<bytes>", np.stack(frames), extension=".gif", duration=durations, loop=0)
+    )
 
 
 def save_figure(path, figure):

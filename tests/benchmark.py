@@ -1,7 +1,7 @@
 """How fast training is, as ratios within one process: python tests/benchmark.py [--seconds 20]
 
-Contenders take turns, so that a slow minute of the machine hits all of them; each figure is the median of its rounds.
-Run it while nothing else runs.
+Contenders take turns, so that a slow minute of the machine hits all of them; each figure is the median of its
+rounds. Run it while nothing else runs.
 """
 
 import argparse
@@ -16,7 +16,8 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 import keras
 import tensorflow as tf
 
-from fmgan_tf import data, gan, race, recipes, rivals
+from fmgan_tf import data, fashion_mnist, gan, recipes
+from fmgan_tf.bench import race, rivals
 
 
 class Turns(keras.callbacks.Callback):
@@ -50,9 +51,11 @@ class Turns(keras.callbacks.Callback):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=20, help="of measuring for each contender (default: 20)")
+    parser.add_argument(
+        "--seconds", type=float, default=20, help="of measuring for each contender (default: 20)"
+    )
     seconds = parser.parse_args().seconds
-    fashion = data.load_fashion_mnist()
+    fashion = fashion_mnist.load()
     images = data.to_tanh_range(fashion.train_images)
     labels = fashion.train_labels
     contenders = {"tutorial": rivals.RIVALS["tutorial"], **recipes.RECIPES}
@@ -97,7 +100,8 @@ def main():
     print(f"fit() against the bare step: {turns.bare / turns.fit:.1%}, two whole epochs of {steps} steps")
     print(f"pipeline against the step:   {speed['dcgan: bare step'] / speed['dcgan: pipeline alone']:.1%}")
     print(
-        f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GB (all of the above in one process)"
+        f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GB (all of the above "
+        "in one process)"
     )
 
 

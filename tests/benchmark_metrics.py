@@ -1,4 +1,5 @@
-"""How fast and how large the metrics are: `python tests/benchmark_metrics.py`, about a minute on two idle cores.
+"""How fast and how large the metrics are: `python tests/benchmark_metrics.py`, about a minute on two idle
+cores.
 
 Ratios are taken in one process, each side at its best of two or three runs. Run it on an idle machine: BLAS
 threads that wait for a busy core slow the fast way more than the slow one.
@@ -49,7 +50,8 @@ def main():
         (
             "precision and recall, 10,000 x 10,000 x 128",
             seconds,
-            f"peak {peak_megabytes():,.0f} MB, of which {before:,.0f} MB before (TensorFlow and the features)",
+            f"peak {peak_megabytes():,.0f} MB, of which {before:,.0f} MB before (TensorFlow and the "
+            "features)",
         )
     )
     for name, function in (
@@ -62,7 +64,9 @@ def main():
 
     # Features as a network's: correlated, with variances over four decades
     spread = np.logspace(0, -2, 2048) * np.linalg.qr(rng.normal(size=(2048, 2048)))[0]
-    sides = [metrics.Moments.of(rng.normal(size=(10_000, 2048)) @ spread * scale + scale) for scale in (1, 1.1)]
+    sides = [
+        metrics.Moments.of(rng.normal(size=(10_000, 2048)) @ spread * scale + scale) for scale in (1, 1.1)
+    ]
     seconds, distance = best_seconds(lambda: metrics.frechet_distance(*sides), 3)
     usual_seconds, usual = best_seconds(lambda: usual_way(*sides), 2)
     rows.append(
@@ -73,7 +77,11 @@ def main():
         )
     )
     rows.append(
-        ("the same with scipy.linalg.sqrtm", usual_seconds, f"relative difference {abs(usual / distance - 1):.0e}")
+        (
+            "the same with scipy.linalg.sqrtm",
+            usual_seconds,
+            f"relative difference {abs(usual / distance - 1):.0e}",
+        )
     )
 
     for name, seconds, note in rows:

@@ -1,7 +1,9 @@
-"""Runs every notebook on its own, in random order, each in an empty folder: python tests/check_notebooks.py [NAME ...]
+"""Runs every notebook on its own, in random order, each in an empty folder: python tests/check_notebooks.py
+[NAME ...]
 
-Says how long each took and how much memory its kernel had at most, and fails where a notebook fails, needs more than 2.5 GB, or
-leaves a file in its folder, in the course's or in the home directory. With --record, assets/notebooks.json keeps it for README.
+Says how long each took and how much memory its kernel had at most, and fails where a notebook fails, needs
+more than 2.5 GB, or leaves a file in its folder, in the course's or in the home directory. With --record,
+assets/notebooks.json keeps it for README.
 """
 
 import argparse
@@ -16,11 +18,19 @@ import time
 import nbformat
 from nbclient import NotebookClient
 
-from fmgan_tf import training
+from fmgan_tf.runs import folder as run_folder
 
 ROOT = pathlib.Path(__file__).parent.parent
 MEMORY = 2.5e9  # bytes
-CACHES = {".cache", ".config", ".ipython", ".jupyter", ".keras", ".local", "tensorflow_datasets"}  # of those who run it
+CACHES = {
+    ".cache",
+    ".config",
+    ".ipython",
+    ".jupyter",
+    ".keras",
+    ".local",
+    "tensorflow_datasets",
+}  # of those who run it
 
 
 def files(folder, without=()):
@@ -28,7 +38,9 @@ def files(folder, without=()):
     found = set()
     for place, folders, names in os.walk(folder):
         folders[:] = [
-            name for name in folders if name not in without and name not in (".git", "__pycache__", ".pytest_cache")
+            name
+            for name in folders
+            if name not in without and name not in (".git", "__pycache__", ".pytest_cache")
         ]
         for name in names:
             path = os.path.join(place, name)
@@ -41,7 +53,9 @@ def files(folder, without=()):
 def run(path, folder):
     """Executes a notebook; returns the most memory that its kernel had, in bytes."""
     notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(notebook, timeout=1800, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
+    client = NotebookClient(
+        notebook, timeout=1800, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+    )
     with client.setup_kernel():
         for index, cell in enumerate(notebook.cells):
             client.execute_cell(cell, index)
@@ -77,7 +91,7 @@ def main():
         failed += [f"{path.name} left {name}" for name, *_ in left]
     if arguments.record:
         file = ROOT / "assets" / "notebooks.json"
-        record = {"versions": training.versions(), "cores": len(os.sched_getaffinity(0))}
+        record = {"versions": run_folder.versions(), "cores": len(os.sched_getaffinity(0))}
         kept = json.loads(file.read_text()) if file.exists() else {}
         if record.items() <= kept.items():  # of the same machine and versions: what was not run now stays
             measured = kept["notebooks"] | measured

@@ -6,7 +6,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import pytest
 
-from fmgan_tf import data
+from fmgan_tf.fashion_mnist import DataError, Dataset, load
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -29,13 +29,15 @@ def nothing_deprecated():
 
 @pytest.fixture(scope="session")
 def fashion_mnist():
-    """The real dataset; tests that need it are skipped, with the reason, where it cannot be had."""
+    """The real dataset; tests that need it are skipped, with the reason, where it is not available."""
     try:
-        dataset = data.load_fashion_mnist()
-    except data.DataError as error:
+        dataset = load()
+    except DataError as error:
         pytest.skip(f"needs the real dataset: {error}")
     if dataset.is_stand_in:
-        pytest.skip(f"needs the real dataset, found a {dataset.source}; the warning says how to get the real one")
+        pytest.skip(
+            f"needs the real dataset, found a {dataset.source}; the warning says how to get the real one"
+        )
     return dataset
 
 
@@ -59,4 +61,4 @@ def blobs():
         half = random.integers(3, 12)
         image[14 - half : 14 + half, 14 - half : 14 + half] = random.integers(100, 256)
     labels = np.arange(250) % 10
-    return data.FashionMNIST(images[:200], labels[:200], images[200:], labels[200:], "squares made by the tests", "")
+    return Dataset(images[:200], labels[:200], images[200:], labels[200:], "squares made by the tests", "")

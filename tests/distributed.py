@@ -1,4 +1,5 @@
-"""A few steps with every loss on one device, on two of this machine's, or as one of two workers: what test_distribute compares.
+"""A few steps with every loss on one device, on two of this machine's, or as one of two workers: what
+test_distribute compares.
 
 python tests/distributed.py one|mirrored|multiworker OUTPUT.npz
 
@@ -12,7 +13,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from fmgan_tf import data, distribute, losses, recipes, training
+from fmgan_tf import data, losses, recipes
+from fmgan_tf.runs import distribute, training
+from fmgan_tf.runs import folder as run_folder
 
 BATCH, STEPS = 16, 6
 
@@ -42,17 +45,21 @@ def main(strategy_name, output):
         with strategy.scope():
             model = training.build_gan(recipe, seed=1)
             model.measure_fid(lambda images: tf.reduce_mean(images, (2, 3))[:, :3], 3)
-        networks = {name: getattr(model, name) for name in ("generator", "discriminator", "averaged_generator")}
+        networks = {
+            name: getattr(model, name) for name in ("generator", "discriminator", "averaged_generator")
+        }
         before = {name: network.get_weights() for name, network in networks.items()}
         stream = data.batches(images, BATCH, 0, labels=labels if recipe.conditional else None)
         stream = distribute.split(stream, BATCH, strategy)
         steps = []
         seen = keras.callbacks.LambdaCallback(
-            on_train_batch_end=lambda batch, logs: steps.append([float(logs[key]) for key in training.COLUMNS])
+            on_train_batch_end=lambda batch, logs, steps=steps: steps.append(
+                [float(logs[key]) for key in run_folder.COLUMNS]
+            )
         )
         history = model.fit(stream, steps_per_epoch=STEPS, shuffle=False, verbose=0, callbacks=[seen]).history
         found[f"{name}/steps"] = steps
-        found[f"{name}/means"] = [history[key][0] for key in training.COLUMNS]
+        found[f"{name}/means"] = [history[key][0] for key in run_folder.COLUMNS]
         for kind, network in networks.items():
             for index, (weight, old) in enumerate(zip(network.get_weights(), before[kind], strict=True)):
                 found[f"{name}/{kind}/{index}/change"] = weight - old

@@ -1,7 +1,9 @@
-"""Kills a training again and again, and compares what comes out with one that was left alone: python tests/kill.py [--kills 20]
+"""Kills a training again and again, and compares what comes out with one that was left alone: python
+tests/kill.py [--kills 20]
 
-A run gets SIGKILL at random moments, is resumed after each, and must end in the same weights, optimizers and average, bit for
-bit, with records without gaps or doubles. When a run is through before enough kills were dealt, another one begins.
+A run gets SIGKILL at random moments, is resumed after each, and must end in the same weights, optimizers and
+average, bit for bit, with records without gaps or doubles. When a run is through before enough kills were
+dealt, another one begins.
 """
 
 import argparse
@@ -42,7 +44,9 @@ def arrays(path):
     """Every array of an HDF5 file by its name."""
     found = {}
     with h5py.File(path) as file:
-        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+        file.visititems(
+            lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
+        )
     return found
 
 
@@ -57,8 +61,12 @@ def compare(left_alone, killed):
     for folder in (left_alone, killed):
         with open(folder / "steps.csv", newline="") as file:
             steps.append([{key: row[key] for key in row if key != "seconds"} for row in csv.DictReader(file)])
-    assert steps[0] == steps[1] and [int(row["step"]) for row in steps[0]] == list(range(1, len(steps[0]) + 1))
-    names = [sorted(path.relative_to(folder) for path in folder.rglob("*.png")) for folder in (left_alone, killed)]
+    assert steps[0] == steps[1] and [int(row["step"]) for row in steps[0]] == list(
+        range(1, len(steps[0]) + 1)
+    )
+    names = [
+        sorted(path.relative_to(folder) for path in folder.rglob("*.png")) for folder in (left_alone, killed)
+    ]
     assert names[0] == names[1]
     assert not list(killed.rglob("*.part")) and not list(killed.glob("part.*"))
 
@@ -81,7 +89,9 @@ def main():
             output, resumed = folder / f"killed-{runs}", 0
             while True:
                 again = (output / "run.json").exists()
-                process = start("--resume", "--output", output) if again else start(*TRAIN, "--output", output)
+                process = (
+                    start("--resume", "--output", output) if again else start(*TRAIN, "--output", output)
+                )
                 if kills < arguments.kills:
                     try:
                         process.wait(timeout=moments.uniform(0.1, 1.0) * seconds)

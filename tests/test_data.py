@@ -1,26 +1,7 @@
-import gzip
-import hashlib
-import os
-import pathlib
-import shutil
-import subprocess
-import sys
-import urllib.request
-import warnings
-
-import keras
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 
-from fmgan_tf import InputError, __main__, data, pretrained
-
-FILES = (
-    "train-images-idx3-ubyte.gz",
-    "train-labels-idx1-ubyte.gz",
-    "t10k-images-idx3-ubyte.gz",
-    "t10k-labels-idx1-ubyte.gz",
-)
+from fmgan_tf import InputError, data
 
 
 @pytest.mark.parametrize(
@@ -37,16 +18,6 @@ def test_scaling_is_exactly_invertible(to_range, from_range, low):
     assert restored.dtype == np.uint8
     np.testing.assert_array_equal(restored, pixels)
     np.testing.assert_array_equal(from_range(np.array([low - 0.5, 1.5])), [0, 255])
-
-
-def test_class_index():
-    assert [data.class_index(name) for name in data.CLASS_NAMES] == list(range(10))
-    assert data.class_index("ankle BOOT") == data.class_index("9") == data.class_index(9) == 9
-    for wrong in ("Ankle boots", "10", 10, -1, "", "²"):
-        with pytest.raises(InputError, match="T-shirt/top.*Ankle boot"):
-            data.class_index(wrong)
-    with pytest.raises(InputError, match="Did you mean 'Ankle boot'"):
-        data.class_index("Ankel boot")
 
 
 def test_select_classes():
@@ -110,228 +81,14 @@ def test_batches_refuses(batch_size):
         data.batches(numbered(10), batch_size)
 
 
-def test_real_data(fashion_mnist):
-    assert fashion_mnist.train_images.shape == (60_000, 28, 28, 1) and fashion_mnist.train_images.dtype == np.uint8
-    assert fashion_mnist.test_images.shape == (10_000, 28, 28, 1)
-    np.testing.assert_array_equal(np.bincount(fashion_mnist.train_labels), [6000] * 10)
-    np.testing.assert_array_equal(np.bincount(fashion_mnist.test_labels), [1000] * 10)
-    assert fashion_mnist.train_images.mean() == pytest.approx(72.94, abs=0.01)  # the mean that the field knows
-
-
-def load_elsewhere(tfds_dir, **environment):
-    """Loads the dataset in a process of its own, whose TFDS cache is tfds_dir and where no generator is shipped."""
-    code = (
-        "from fmgan_tf import data, pretrained\npretrained.SHA256.clear()\n"
-        "try:\n print(data.load_fashion_mnist().source)\nexcept data.DataError as e:\n print('REFUSED', e)"
-    )
-    known = {name: value for name, value in os.environ.items() if name != "FMGAN_DATA_DIR"}
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        env=known | {"TFDS_DATA_DIR": str(tfds_dir)} | environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout
-
-
-def leftovers(folder):
-    return [path for path in pathlib.Path(folder).rglob("*") if path.is_file()]
-
-
-def fake_folder(folder):
-    """Four files under the right names that hold something else: what MNIST under this name looks like."""
-    folder.mkdir()
-    for name in FILES:
-        (folder / name).write_bytes(gzip.compress(b"\0\0\x08\x03" + bytes(1000)))
-    return folder
-
-
-def test_foreign_files_are_refused(tmp_path):
-    folder = fake_folder(tmp_path / "files")
-    output = load_elsewhere(tmp_path / "tfds", FMGAN_DATA_DIR=str(folder))
-    assert output.startswith("REFUSED") and f"{folder}/t" in output and "SHA-256" in output and "Put the four" in output
-    (folder / "t10k-labels-idx1-ubyte.gz").unlink()
-    for name in FILES[:3]:
-        (folder / name).unlink()
-    assert "is missing" in load_elsewhere(tmp_path / "tfds", FMGAN_DATA_DIR=str(folder))
-    assert "not a folder" in load_elsewhere(tmp_path / "tfds", FMGAN_DATA_DIR=str(tmp_path / "nowhere"))
-    assert not leftovers(tmp_path / "tfds")
-
-
-def test_failing_download_says_what_to_do(tmp_path):
-    proxy = "http://127.0.0.1:9"  # nobody listens there
-    output = load_elsewhere(tmp_path / "tfds", http_proxy=proxy, https_proxy=proxy, no_proxy="")
-    assert output.startswith("REFUSED") and "set FMGAN_DATA_DIR" in output
-    assert not [path for path in leftovers(tmp_path / "tfds") if path.name == "dataset_info.json"]
-
-
-@pytest.mark.skipif("FMGAN_DATA_DIR" not in os.environ, reason="needs the original files in FMGAN_DATA_DIR")
-def test_original_files(tmp_path):
-    original = pathlib.Path(os.environ["FMGAN_DATA_DIR"])
-    # One truncated file among three right ones.
-    folder = tmp_path / "files"
-    folder.mkdir()
-    for name in FILES[:3]:
-        shutil.copy(original / name, folder)
-    (folder / FILES[3]).write_bytes((original / FILES[3]).read_bytes()[:-1])
-    output = load_elsewhere(tmp_path / "tfds", FMGAN_DATA_DIR=str(folder))
-    assert output.startswith("REFUSED") and FILES[3] in output and "5,147 bytes" in output and "5,148 bytes" in output
-    # A file swapped for another.
-    shutil.copy(original / FILES[1], folder / FILES[3])
-    assert "REFUSED" in load_elsewhere(tmp_path / "tfds", FMGAN_DATA_DIR=str(folder))
-    assert not leftovers(tmp_path / "tfds")
-    # The right ones, then from the cache, then from a cache that was damaged.
-    assert "FMGAN_DATA_DIR" in load_elsewhere(tmp_path / "tfds", FMGAN_DATA_DIR=str(original))
-    assert "TFDS cache" in load_elsewhere(tmp_path / "tfds")
-    records = next((tmp_path / "tfds").rglob("*test.tfrecord*"))
-    content = bytearray(records.read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    records.write_bytes(content)
-    output = load_elsewhere(tmp_path / "tfds")
-    assert output.startswith("REFUSED") and "Delete the folder" in output
-
-
-# The stand-in
-
-
-@pytest.fixture
-def offline(tmp_path, monkeypatch):
-    """No dataset and no network, but a conditional generator, tiny and untrained. Returns its path."""
-    keras.utils.set_random_seed(0)
-    noise, label = keras.Input((5,), name="noise"), keras.Input((), dtype="int32", name="label")
-    loud = keras.initializers.RandomNormal(stddev=1.0)  # so that the label shows in every image, whatever the noise
-    both = keras.layers.Concatenate()([noise, keras.layers.Embedding(10, 3, embeddings_initializer=loud)(label)])
-    image = keras.layers.Reshape((28, 28, 1))(keras.layers.Dense(28 * 28, activation="tanh")(both))
-    path = tmp_path / "assets" / "cgan" / "generator.keras"
-    path.parent.mkdir(parents=True)
-    keras.Model([noise, label], image).save(path)
-    monkeypatch.setattr(pretrained, "ASSETS", tmp_path / "assets")
-    monkeypatch.setitem(pretrained.SHA256, "cgan/generator.keras", hashlib.sha256(path.read_bytes()).hexdigest())
-
-    builder = tfds.builder
-    monkeypatch.setattr(tfds, "builder", lambda name: builder(name, data_dir=tmp_path / "tfds"))
-    monkeypatch.delenv("FMGAN_DATA_DIR", raising=False)
-
-    def urlopen(*arguments, **named):
-        raise OSError("Name or service not known")
-
-    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
-    return path
-
-
-def stand_in():
-    """Loads the stand-in and checks that it is none in silence."""
-    with pytest.warns(
-        data.StandInWarning, match="generated.* NOT Fashion-MNIST.* mean nothing.*FMGAN_DATA_DIR"
-    ) as caught:
-        dataset = data.load_fashion_mnist()
-    (warning,) = [warning for warning in caught if warning.category is data.StandInWarning]
-    assert "\n" not in str(warning.message) and warning.filename == __file__
-    assert dataset.is_stand_in and dataset.source == data.STAND_IN
-    return dataset
-
-
-def equal(first, second):
-    return all(np.array_equal(first[index], second[index]) for index in range(4))
-
-
-def test_stand_in(offline, tmp_path, monkeypatch, capsys):
-    first = stand_in()
-    images = {"train": first.train_images, "test": first.test_images}
-    labels = {"train": first.train_labels, "test": first.test_labels}
-    for name, count in (("train", 60_000), ("test", 10_000)):
-        assert images[name].shape == (count, 28, 28, 1) and images[name].dtype == np.uint8
-        assert labels[name].shape == (count,) and labels[name].dtype == np.int64
-        np.testing.assert_array_equal(np.bincount(labels[name]), [count // 10] * 10)
-        assert (np.bincount(labels[name][: count // 10]) < count // 50).all()  # shuffled
-    digests = {name: {image.tobytes() for image in images[name]} for name in images}
-    assert len(digests["train"]) == 60_000 and not digests["train"] & digests["test"]
-    # Labels and noise go together: the generator gives these very images for these labels only.
-    generator = pretrained.load_pretrained("cgan")
-    noise = np.random.default_rng(1).standard_normal((50, 5), "float32")
-    brightness = [
-        data.from_tanh_range(generator.predict_on_batch([noise, np.full(50, label)])).mean() for label in range(10)
-    ]
-    found = [first.train_images[first.train_labels == label].mean() for label in range(10)]
-    assert np.corrcoef(brightness, found)[0, 1] > 0.5
-    assert "generating 70,000 images" in capsys.readouterr().err
-
-    # Kept: the second time the generator is not asked.
-    content = offline.read_bytes()
-    offline.unlink()
-    assert equal(stand_in(), first) and capsys.readouterr().err == ""
-    # Neither is it where the download fails after its host has answered.
-    monkeypatch.setattr(data, "_check_host", lambda builder: None)
-
-    def download_and_prepare(self, **named):
-        raise RuntimeError("two\nlines")
-
-    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", download_and_prepare)
-    assert equal(stand_in(), first)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        assert __main__.main(["data"]) == 0
-    assert capsys.readouterr().out == f"{tmp_path / 'tfds' / 'fmgan_stand_in'}\n"
-
-    # Damaged: made again, which takes the generator.
-    (kept,) = leftovers(tmp_path / "tfds")
-    assert kept.name == hashlib.sha256(content).hexdigest()[:12] + ".npz"
-    damaged = bytearray(kept.read_bytes())
-    damaged[len(damaged) // 2] ^= 1
-    for wrong in (b"", b"no zip", damaged[:-1], damaged):
-        kept.write_bytes(wrong)
-        with pytest.raises(data.DataError, match="FMGAN_DATA_DIR.* stand in .*generator.keras cannot be read"):
-            data.load_fashion_mnist()
-    offline.write_bytes(content[:-1])
-    with pytest.raises(data.DataError, match="FMGAN_DATA_DIR.* stand in .*generator.keras is damaged"):
-        data.load_fashion_mnist()
-    offline.write_bytes(content)
-    assert equal(stand_in(), first) and leftovers(tmp_path / "tfds") == [kept]
-    offline.unlink()
-    assert equal(stand_in(), first)
-
-
-def test_nothing_stands_in_for_wrong_files_or_a_damaged_cache(offline, tmp_path, monkeypatch):
-    folder = fake_folder(tmp_path / "files")
-    monkeypatch.setenv("FMGAN_DATA_DIR", str(folder))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", data.StandInWarning)
-        with pytest.raises(data.DataError, match="is not Fashion-MNIST's"):
-            data.load_fashion_mnist()
-        monkeypatch.setattr(data, "_check_files", lambda folder, builder: None)  # and what TFDS itself refuses
-        with pytest.raises(data.DataError, match="could not be prepared"):
-            data.load_fashion_mnist()
-        monkeypatch.delenv("FMGAN_DATA_DIR")
-        cache = tmp_path / "tfds" / "fashion_mnist" / "3.0.1"
-        cache.mkdir(parents=True)
-        (cache / "dataset_info.json").write_text('{"name": "fashion_mnist", "version": "3.0.1"}')
-        with pytest.raises(data.DataError, match="cannot be read.*Delete the folder"):
-            data.load_fashion_mnist()
-    assert not (tmp_path / "tfds" / "fmgan_stand_in").exists()
-
-
-def test_without_a_shipped_generator_nothing_stands_in(offline, monkeypatch):
-    monkeypatch.delitem(pretrained.SHA256, "cgan/generator.keras")
-    with pytest.raises(data.DataError, match="host cannot be reached .*FMGAN_DATA_DIR"):
-        data.load_fashion_mnist()
-
-
-def test_a_stand_in_that_cannot_be_kept(offline, tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "_COUNTS", {"train": 20, "test": 10})
-    (tmp_path / "tfds").mkdir()
-    (tmp_path / "tfds" / "fmgan_stand_in").write_text("a file where the folder would be")
-    with pytest.raises(data.DataError, match="cannot be written .*TFDS_DATA_DIR"):
-        data.load_fashion_mnist()
-
-
 def test_parts(blobs):
     dataset, images, labels = data.parts(blobs)
     assert (
         dataset is blobs and len(images) == len(labels) == 200
     )  # of as many training images as there are, at most 5,000
-    dataset, images, labels = data.parts(blobs, classes=2)  # 50 of the 250 images are of the first two classes
+    dataset, images, labels = data.parts(
+        blobs, classes=2
+    )  # 50 of the 250 images are of the first two classes
     sizes = [len(part) for part in (dataset.train_images, images, dataset.test_images)]
     assert sizes == [40, 5, 5]
     for part in (dataset.train_labels, dataset.test_labels, labels):

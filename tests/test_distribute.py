@@ -1,4 +1,5 @@
-"""Several devices do what one does. In processes of their own: devices and clusters are set up once, before anything computes."""
+"""Several devices do what one does. In processes of their own: devices and clusters are set up once, before "
+"anything computes."""
 
 import json
 import os
@@ -11,8 +12,10 @@ import time
 import numpy as np
 import pytest
 
-from fmgan_tf import InputError, distribute, recipes, training
+from fmgan_tf import InputError, recipes
 from fmgan_tf.__main__ import main
+from fmgan_tf.runs import distribute, training
+from fmgan_tf.runs import folder as run_folder
 
 SCRIPT = pathlib.Path(__file__).with_name("distributed.py")
 
@@ -26,7 +29,8 @@ def cluster(count=2):
     for one in sockets:
         one.close()
     return [
-        json.dumps({"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}) for index in range(count)
+        json.dumps({"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}})
+        for index in range(count)
     ]
 
 
@@ -35,7 +39,11 @@ def start(*command, config=None):
     if config:
         environment["TF_CONFIG"] = config
     return subprocess.Popen(
-        [sys.executable, *map(str, command)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, *map(str, command)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -60,9 +68,9 @@ def compare(one, several):
         if name.endswith("/fid"):  # the replicas draw other noise
             assert several[name] == pytest.approx(float(value), rel=0.3), name
         elif name.endswith("/change"):
-            # Half a batch rounds otherwise than a whole one, and where that carries a value across the kink of a LeakyReLU,
-            # weights change by up to 2.5 % otherwise. Gradients that are 3 % too large show as 6 % or more, batch
-            # normalisation of each half alone as more than 100 %
+            # Half a batch rounds otherwise than a whole one, and where that carries a value across the kink
+            # of a LeakyReLU, weights change by up to 2.5 % otherwise. Gradients that are 3 % too large show
+            # as 6 % or more, batch normalization of each half alone as more than 100 %
             apart, length = np.linalg.norm(several[name] - value), np.linalg.norm(value)
             assert apart <= 0.05 * length + 1e-6, (name, apart, length)
         elif name != "replicas":
@@ -76,14 +84,30 @@ def test_two_devices_do_what_one_does(one_device, tmp_path):
 
 def test_two_workers_do_what_one_device_does(one_device, tmp_path):
     paths = [tmp_path / "first.npz", tmp_path / "second.npz"]
-    finish(*(start(SCRIPT, "multiworker", path, config=text) for path, text in zip(paths, cluster(), strict=True)))
+    finish(
+        *(
+            start(SCRIPT, "multiworker", path, config=text)
+            for path, text in zip(paths, cluster(), strict=True)
+        )
+    )
     first, second = (dict(np.load(path)) for path in paths)
     compare(one_device, first)
     for name, value in first.items():
         np.testing.assert_array_equal(value, second[name], err_msg=name)  # both workers hold the same
 
 
-TRAIN = ("-m", "fmgan_tf", "train", "cgan", "--epochs", 2, "--set", "steps_per_epoch=40", "--strategy", "multiworker")
+TRAIN = (
+    "-m",
+    "fmgan_tf",
+    "train",
+    "cgan",
+    "--epochs",
+    2,
+    "--set",
+    "steps_per_epoch=40",
+    "--strategy",
+    "multiworker",
+)
 
 
 def test_a_run_of_two_workers_and_one_that_dies(fashion_mnist, tmp_path):
@@ -91,7 +115,9 @@ def test_a_run_of_two_workers_and_one_that_dies(fashion_mnist, tmp_path):
     folder = tmp_path / "run"
     workers = [start(*TRAIN, "--output", folder, config=text) for text in cluster()]
     deadline = time.monotonic() + 300
-    while not (folder / "history.csv").exists() or len(training.read_csv(folder / "history.csv")["epoch"]) < 1:
+    while (
+        not (folder / "history.csv").exists() or len(run_folder.read_csv(folder / "history.csv")["epoch"]) < 1
+    ):
         assert time.monotonic() < deadline and all(worker.poll() is None for worker in workers)
         time.sleep(0.05)
     workers[1].kill()
@@ -103,9 +129,9 @@ def test_a_run_of_two_workers_and_one_that_dies(fashion_mnist, tmp_path):
     finish(*(start(*resume, config=text) for text in cluster()))
     record = json.loads((folder / "run.json").read_text())
     assert record["status"] == "complete" and record["steps"] == 80 and record["replicas"] == 2
-    history = training.read_csv(folder / "history.csv")
+    history = run_folder.read_csv(folder / "history.csv")
     assert list(history["epoch"]) == [1, 2] and np.isfinite(history["val_fid"]).all()
-    assert list(training.read_csv(folder / "steps.csv")["step"]) == list(range(1, 81))
+    assert list(run_folder.read_csv(folder / "steps.csv")["step"]) == list(range(1, 81))
     assert main(["generate", str(folder), "--count", "10", "--output", str(tmp_path / "images.npz")]) == 0
     assert main(["train", "--resume", "--epochs", "3", "--output", str(folder)]) == 0  # alone
     assert json.loads((folder / "run.json").read_text())["replicas"] == 1
@@ -113,7 +139,13 @@ def test_a_run_of_two_workers_and_one_that_dies(fashion_mnist, tmp_path):
 
 def test_a_cluster_that_is_none(monkeypatch, tmp_path, capsys):
     worker = {"type": "worker", "index": 0}
-    for text in ("", "{", "[]", json.dumps({"task": worker}), json.dumps({"cluster": {"worker": []}, "task": worker})):
+    for text in (
+        "",
+        "{",
+        "[]",
+        json.dumps({"task": worker}),
+        json.dumps({"cluster": {"worker": []}, "task": worker}),
+    ):
         monkeypatch.setenv("TF_CONFIG", text)
         with pytest.raises(InputError, match="TF_CONFIG is .*expected JSON like"):
             distribute.build_strategy("multiworker")
@@ -132,7 +164,17 @@ def test_a_cluster_that_does_not_come_about(tmp_path):
         taken.listen()
         for workers in ([f"127.0.0.1:{taken.getsockname()[1]}"] * 2, ["host-a", "host-b"]):
             config = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": 0}}
-            command = [sys.executable, "-m", "fmgan_tf", "train", "--epochs", "1", "--strategy", "multiworker", "--output"]
+            command = [
+                sys.executable,
+                "-m",
+                "fmgan_tf",
+                "train",
+                "--epochs",
+                "1",
+                "--strategy",
+                "multiworker",
+                "--output",
+            ]
             result = subprocess.run(
                 [*command, tmp_path / "run"],
                 env=os.environ | {"TF_CONFIG": json.dumps(config)},
@@ -153,6 +195,6 @@ class Strategy:
 
 
 def test_a_batch_that_cannot_be_split(blobs, tmp_path):
-    with pytest.raises(training.RunError, match="batch_size is 64, expected a multiple of 3"):
+    with pytest.raises(run_folder.RunError, match="batch_size is 64, expected a multiple of 3"):
         training.train(recipes.get("dcgan"), blobs, tmp_path / "run", epochs=1, strategy=Strategy())
     assert not (tmp_path / "run").exists()

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fmgan_tf import data, gan, losses, recipes, training
+from fmgan_tf import data, gan, losses, recipes
+from fmgan_tf.runs import training
 
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (8, 28, 28, 1)).astype("float32")
 
@@ -29,9 +30,12 @@ each_recipe = pytest.mark.parametrize("name", recipes.RECIPES)
 
 @each_recipe
 def test_one_step_changes_both_networks_and_the_average(name):
-    # Not the hinge loss: within its margin the pulls of real and generated images on the last bias cancel at first
+    # Not the hinge loss: within its margin the pulls of real and generated images on the last bias cancel at
+    # first
     model = build(name, loss="non_saturating")
-    before = {name: copies(getattr(model, name)) for name in ("generator", "discriminator", "averaged_generator")}
+    before = {
+        name: copies(getattr(model, name)) for name in ("generator", "discriminator", "averaged_generator")
+    }
     model.train_step(batch_for(model))
     for name, old in before.items():
         for weight, value in zip(getattr(model, name).weights, old, strict=True):
@@ -61,7 +65,9 @@ def test_the_losses_are_those_of_the_step():
         float(loss.discriminator(real_logits, generated_logits)), rel=1e-4
     )
     assert float(values["generator_loss"]) == pytest.approx(float(loss.generator(generated_logits)), rel=1e-4)
-    assert float(values["real_probability"]) == pytest.approx(float(tf.reduce_mean(tf.sigmoid(real_logits))), rel=1e-4)
+    assert float(values["real_probability"]) == pytest.approx(
+        float(tf.reduce_mean(tf.sigmoid(real_logits))), rel=1e-4
+    )
 
 
 def test_the_average_is_that_of_its_formula():
@@ -85,8 +91,8 @@ def test_no_average():
 
 @each_recipe
 def test_compiled_by_xla_the_step_gives_the_same_losses(name, monkeypatch):
-    """GPUs compile the step by default, CPUs do not. XLA draws other noise from the same seed, so it is given here; and other
-    shifts, so there are none."""
+    """GPUs compile the step by default, CPUs do not. XLA draws other noise from the same seed, so it is given
+    here; and other shifts, so there are none."""
     noise = tf.constant(np.random.default_rng(0).standard_normal((8, 100), "float32"))
     monkeypatch.setattr(gan.GAN, "noise", lambda self, count: noise[:, : self.latent_dim])
     values = []
@@ -105,7 +111,9 @@ def test_fit_reports_the_mean_over_the_epoch_and_callbacks_see_every_step():
         on_train_batch_end=lambda batch, logs: steps.append(float(logs["generator_loss"]))
     )
     dataset = data.batches(IMAGES, 4)
-    history = model.fit(dataset, steps_per_epoch=5, epochs=2, verbose=0, shuffle=False, callbacks=[seen]).history
+    history = model.fit(
+        dataset, steps_per_epoch=5, epochs=2, verbose=0, shuffle=False, callbacks=[seen]
+    ).history
     assert len(set(steps)) == 10
     np.testing.assert_allclose(history["generator_loss"], [np.mean(steps[:5]), np.mean(steps[5:])], rtol=1e-5)
 
@@ -176,7 +184,8 @@ def test_generated_images_get_the_labels_of_the_real_ones():
 
 
 def test_what_the_class_costs_falls_with_the_steps():
-    """cost(t) = label_weight / (1 + label_decay t) * -log p(label), for a discriminator that says the same for ever."""
+    """cost(t) = label_weight / (1 + label_decay t) * -log p(label), for a discriminator that says the same "
+    "for ever."""
     model = build("cgan", label_weight=2.0, label_decay=0.25)
     logits = tf.constant(np.eye(10, dtype="float32")[:8])
     model.discriminator = lambda inputs, training: (tf.zeros((8, 1)), logits)
@@ -215,17 +224,20 @@ def test_the_discriminator_sees_images_moved_by_at_most_the_shift():
     model.judge([tf.constant(images), tf.zeros(64, "int32")])
     places = {tuple(np.argwhere(image == 1)[0]) for image in seen[0]}
     assert places == {(row, column) for row in (9, 10, 11) for column in (11, 12, 13)}
-    np.testing.assert_array_equal(seen[0], seen[1])  # they depend on seed and step alone, so a resumed run repeats them
+    np.testing.assert_array_equal(
+        seen[0], seen[1]
+    )  # they depend on seed and step alone, so a resumed run repeats them
     model.generator_optimizer.iterations.assign(1)
     model.judge([tf.constant(images), tf.zeros(64, "int32")])
     assert (seen[0] != seen[2]).any()
 
 
 def test_a_conditional_gan_is_measured_on_images_of_the_labels_asked_for():
-    """With a generator that paints the label as brightness, equal labels on both sides give a distance of zero."""
+    """With a generator that paints the label as brightness, equal labels on both sides give a distance of "
+    "zero."""
     noise, label = keras.Input((4,)), keras.Input((), dtype="int32")
-    grey = keras.layers.Reshape((1,))(keras.ops.cast(label, "float32") / 10.0) + 0.0 * noise[:, :1]
-    image = keras.layers.Reshape((28, 28, 1))(keras.layers.RepeatVector(784)(grey))
+    gray = keras.layers.Reshape((1,))(keras.ops.cast(label, "float32") / 10.0) + 0.0 * noise[:, :1]
+    image = keras.layers.Reshape((28, 28, 1))(keras.layers.RepeatVector(784)(gray))
     generator = keras.Model([noise, label], image)
     model = gan.ConditionalGAN(generator, build("cgan").discriminator)
     model.compile(keras.optimizers.Adam(), keras.optimizers.Adam(), losses.LOSSES["non_saturating"])

@@ -1,5 +1,5 @@
-"""A training that is killed at random moments, and one that cannot write. `python tests/kill.py --kills 100` does more of the
-former."""
+"""A training that is killed at random moments, and one that cannot write. `python tests/kill.py --kills 100`
+does more of the former."""
 
 import pathlib
 import resource
@@ -13,13 +13,16 @@ import kill
 
 def test_a_killed_run_ends_where_an_uninterrupted_one_does(fashion_mnist):
     script = pathlib.Path(__file__).with_name("kill.py")
-    result = subprocess.run([sys.executable, script, "--kills", "2"], capture_output=True, text=True, timeout=900)
+    result = subprocess.run(
+        [sys.executable, script, "--kills", "2"], capture_output=True, text=True, timeout=900
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     assert "2 kills so far" in result.stdout
 
 
 def test_a_full_disk_loses_at_most_the_newest_checkpoint(fashion_mnist, tmp_path):
-    """The system refuses files of more than a megabyte, in the middle of writing one: a checkpoint has several."""
+    """The system refuses files of more than a megabyte, in the middle of writing one: a checkpoint has "
+    "several."""
     whole, full = tmp_path / "whole", tmp_path / "full"
     kill.finish(kill.start(*kill.TRAIN[:1], "--epochs", 1, *kill.TRAIN[3:], "--output", whole))
     shutil.copytree(whole, full)

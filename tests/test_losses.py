@@ -17,7 +17,9 @@ def sigmoid(x):
 def test_by_hand():
     discriminator = -(math.log(sigmoid(2)) + math.log(sigmoid(-1))) / 2
     discriminator -= (math.log(1 - sigmoid(0.5)) + math.log(1 - sigmoid(-3))) / 2
-    assert float(losses.cross_entropy_discriminator(REAL, GENERATED)) == pytest.approx(discriminator, rel=1e-6)
+    assert float(losses.cross_entropy_discriminator(REAL, GENERATED)) == pytest.approx(
+        discriminator, rel=1e-6
+    )
     generator = -(math.log(sigmoid(0.5)) + math.log(sigmoid(-3))) / 2
     assert float(losses.non_saturating_generator(GENERATED)) == pytest.approx(generator, rel=1e-6)
     minimax = (math.log(1 - sigmoid(0.5)) + math.log(1 - sigmoid(-3))) / 2

@@ -1,4 +1,5 @@
-"""Metrics against closed forms, other libraries and brute force, and on the inputs that break lesser implementations."""
+"""Metrics against closed forms, other libraries and brute force, and on the inputs that break lesser "
+"implementations."""
 
 import subprocess
 import sys
@@ -35,9 +36,9 @@ def exact(mean, covariance, count=64, seed=0):
 def cloud(count, dimensions, seed=0):
     """Correlated features away from the origin."""
     random = rng(seed)
-    return random.normal(size=(count, dimensions)) @ random.normal(size=(dimensions, dimensions)) + random.normal(
-        size=dimensions
-    )
+    return random.normal(size=(count, dimensions)) @ random.normal(
+        size=(dimensions, dimensions)
+    ) + random.normal(size=dimensions)
 
 
 def rotation(dimensions, seed=0):
@@ -58,7 +59,9 @@ def test_moments_are_numpys():
 @few
 @given(st.integers(1, 5), st.lists(st.integers(1, 30), min_size=1, max_size=6), st.integers(0, 99))
 def test_streaming_equals_one_pass(dimensions, sizes, seed):
-    features = cloud(sum(sizes) + 1, dimensions, seed) + 1e6  # the offset would cost sums of squares twelve digits
+    features = (
+        cloud(sum(sizes) + 1, dimensions, seed) + 1e6
+    )  # the offset would cost sums of squares twelve digits
     moments = Moments(dimensions)
     for piece in np.split(features, np.cumsum(sizes)):
         moments.update(piece)
@@ -122,21 +125,27 @@ def test_equal_covariances_leave_the_means():
 
 
 def test_one_dimension():
-    distance = frechet_distance(Moments.of(exact([1.0], [[4.0]])), Moments.of(exact([3.0], [[25.0]], count=90)))
+    distance = frechet_distance(
+        Moments.of(exact([1.0], [[4.0]])), Moments.of(exact([3.0], [[25.0]], count=90))
+    )
     assert distance == pytest.approx((1 - 3) ** 2 + (2 - 5) ** 2, rel=1e-12)
 
 
 def test_diagonal_covariances():
     first, second = np.array([1.0, 4, 9, 0.01]), np.array([16.0, 1, 2, 7])
     expected = 4 * 0.25 + ((np.sqrt(first) - np.sqrt(second)) ** 2).sum()
-    distance = frechet_distance(exact(np.zeros(4), np.diag(first)), exact(np.full(4, 0.5), np.diag(second), seed=1))
+    distance = frechet_distance(
+        exact(np.zeros(4), np.diag(first)), exact(np.full(4, 0.5), np.diag(second), seed=1)
+    )
     assert distance == pytest.approx(expected, rel=1e-10)
 
 
 def test_identical_sets_are_at_zero():
     features = cloud(500, 16)
     assert 0 <= frechet_distance(features, features.copy()) < 1e-6
-    assert 0 <= frechet_distance(np.tile(features, (1, 2)), np.tile(features, (1, 2))) < 1e-6  # rank-deficient
+    assert (
+        0 <= frechet_distance(np.tile(features, (1, 2)), np.tile(features, (1, 2))) < 1e-6
+    )  # rank-deficient
 
 
 @few
@@ -152,7 +161,10 @@ def test_symmetry_rotation_and_sign(dimensions, seed):
 
 @pytest.mark.parametrize("dimensions", [2, 16, 48])
 def test_scipys_matrix_square_root(dimensions):
-    x, y = Moments.of(rng().normal(size=(600, dimensions))), Moments.of(2 * rng(1).normal(size=(500, dimensions)) + 0.3)
+    x, y = (
+        Moments.of(rng().normal(size=(600, dimensions))),
+        Moments.of(2 * rng(1).normal(size=(500, dimensions)) + 0.3),
+    )
     root = scipy.linalg.sqrtm(x.covariance @ y.covariance)
     gap = x.mean - y.mean
     expected = gap @ gap + np.trace(x.covariance + y.covariance - 2 * root.real)
@@ -162,18 +174,24 @@ def test_scipys_matrix_square_root(dimensions):
 @pytest.mark.parametrize("scale", [1e-90, 1e-8, 1e8, 1e90])
 def test_scale(scale):
     x, y = cloud(60, 6), cloud(60, 6, 1)
-    assert frechet_distance(x * scale, y * scale) / scale / scale == pytest.approx(frechet_distance(x, y), rel=1e-10)
+    assert frechet_distance(x * scale, y * scale) / scale / scale == pytest.approx(
+        frechet_distance(x, y), rel=1e-10
+    )
 
 
 def test_one_side_of_huge_scale():
     x, y = rng().normal(size=(60, 6)), 1e8 * rng(1).normal(size=(60, 6))
-    assert frechet_distance(x, y) == pytest.approx(np.trace(np.cov(y.T)) + (y.mean(axis=0) ** 2).sum(), rel=1e-6)
+    assert frechet_distance(x, y) == pytest.approx(
+        np.trace(np.cov(y.T)) + (y.mean(axis=0) ** 2).sum(), rel=1e-6
+    )
 
 
 def test_ill_conditioned():
     first, second = np.logspace(0, -14, 12), np.logspace(-3, -10, 12)
     turn = rotation(12)
-    distance = frechet_distance(exact(np.zeros(12), np.diag(first)) @ turn, exact(np.zeros(12), np.diag(second)) @ turn)
+    distance = frechet_distance(
+        exact(np.zeros(12), np.diag(first)) @ turn, exact(np.zeros(12), np.diag(second)) @ turn
+    )
     assert distance == pytest.approx(((np.sqrt(first) - np.sqrt(second)) ** 2).sum(), rel=1e-6)
 
 
@@ -226,7 +244,10 @@ def test_frechet_standard_error_is_the_spread_over_fresh_draws(shift, lowest, hi
 
 
 def test_jackknife_of_a_mean_and_of_sorted_rows():
-    real, generated = np.sort(rng().normal(size=(900, 1)), axis=0), np.sort(rng(1).normal(size=(400, 1)), axis=0)
+    real, generated = (
+        np.sort(rng().normal(size=(900, 1)), axis=0),
+        np.sort(rng(1).normal(size=(400, 1)), axis=0),
+    )
     one_out = metrics.jackknife(lambda x, y: x.mean(), real, generated[:1].repeat(900, axis=0), groups=900)
     assert one_out == pytest.approx(real.std(ddof=1) / 30, rel=1e-9)
     error = metrics.jackknife(lambda x, y: (y.mean() - x.mean(), 0), real, generated, groups=100)
@@ -278,7 +299,7 @@ def test_kernel_distance_refuses_too_few_samples_and_overflow():
         metrics.kernel_distance(np.full((50, 2), 1e30), cloud(50, 2), subset_size=10)
 
 
-# Neighbours
+# Neighbors
 
 
 def brute_force(real, generated, k):
@@ -302,8 +323,15 @@ def brute_force(real, generated, k):
 
 
 @few
-@given(st.integers(1, 6), st.integers(6, 60), st.integers(6, 60), st.integers(1, 5), st.booleans(), st.integers(0, 99))
-def test_neighbours_against_brute_force(dimensions, real_count, generated_count, k, on_a_grid, seed):
+@given(
+    st.integers(1, 6),
+    st.integers(6, 60),
+    st.integers(6, 60),
+    st.integers(1, 5),
+    st.booleans(),
+    st.integers(0, 99),
+)
+def test_neighbors_against_brute_force(dimensions, real_count, generated_count, k, on_a_grid, seed):
     real, generated = cloud(real_count, dimensions, seed), cloud(generated_count, dimensions, seed + 100)
     if on_a_grid:  # duplicates and ties everywhere
         real, generated = np.round(real) + 1e9, np.round(generated) + 1e9
@@ -329,26 +357,26 @@ def test_copies_constants_and_strangers():
 
 
 @pytest.mark.parametrize("scale", [1e-8, 1e8, 1e60])
-def test_neighbours_do_not_depend_on_scale(scale):
+def test_neighbors_do_not_depend_on_scale(scale):
     x, y = cloud(100, 4), cloud(90, 4, 1)
     assert metrics.precision_recall(x * scale, y * scale) == metrics.precision_recall(x, y)
     assert metrics.density_coverage(x * scale, y * scale) == metrics.density_coverage(x, y)
 
 
 @pytest.mark.parametrize("metric", [metrics.precision_recall, metrics.density_coverage])
-def test_neighbours_refuse_bad_input(metric):
+def test_neighbors_refuse_bad_input(metric):
     with pytest.raises(ValueError, match="generated contains nan"):
         metric(cloud(20, 2), np.full((20, 2), np.nan))
     with pytest.raises(ValueError, match=r"generated has shape \(20, 3\); expected \(samples, 2\)"):
         metric(cloud(20, 2), cloud(20, 3))
-    with pytest.raises(ValueError, match="neighbours is 5 for 5 samples; expected 1 to 4"):
-        metric(cloud(5, 2), cloud(5, 2), neighbours=5)
+    with pytest.raises(ValueError, match="neighbors is 5 for 5 samples; expected 1 to 4"):
+        metric(cloud(5, 2), cloud(5, 2), neighbors=5)
 
 
-def test_memorisation_against_brute_force():
+def test_memorization_against_brute_force():
     train, test, generated = cloud(70, 3), cloud(40, 3, 0)[:30] + 0.1, cloud(50, 3, 2)
     held_out, made = (cdist(samples, train).min(axis=1) for samples in (test, generated))
-    found = metrics.memorisation(train, test, generated)
+    found = metrics.memorization(train, test, generated)
     assert found == pytest.approx(
         {
             "median_ratio": np.median(made) / np.median(held_out),
@@ -358,23 +386,29 @@ def test_memorisation_against_brute_force():
     )
 
 
-def test_memorisation_knows_copies_from_fresh_samples():
+def test_memorization_knows_copies_from_fresh_samples():
     train, test, fresh = np.split(rng().normal(size=(2600, 4)).astype("float32"), [1000, 1800])
-    honest = metrics.memorisation(train, test, fresh)
+    honest = metrics.memorization(train, test, fresh)
     assert honest["auc"] == pytest.approx(0.5, abs=0.05) and honest["nearer_fraction"] < 0.03
-    assert metrics.memorisation(train, test, train[:500]) == {"median_ratio": 0, "nearer_fraction": 1, "auc": 1}
-    assert metrics.memorisation(train, np.concatenate([test, train[:50]]), train[:500])["nearer_fraction"] == 1
-    half = metrics.memorisation(train, test, np.concatenate([train[:400], fresh[:400]]))
+    assert metrics.memorization(train, test, train[:500]) == {
+        "median_ratio": 0,
+        "nearer_fraction": 1,
+        "auc": 1,
+    }
+    assert (
+        metrics.memorization(train, np.concatenate([test, train[:50]]), train[:500])["nearer_fraction"] == 1
+    )
+    half = metrics.memorization(train, test, np.concatenate([train[:400], fresh[:400]]))
     assert half["nearer_fraction"] > 0.5 and half["auc"] > 0.7
     with pytest.raises(ValueError, match="expected held-out samples"):
-        metrics.memorisation(train, train[:50], fresh)
+        metrics.memorization(train, train[:50], fresh)
 
 
-def test_small_distances_far_from_the_centre_are_exact():
+def test_small_distances_far_from_the_center_are_exact():
     train = cloud(60, 5) + np.repeat([[-1e4], [1e4]], 30, axis=0)
     test, generated = train + 1e-3 * rng().normal(size=(60, 5)), train + 2e-3 * rng(1).normal(size=(60, 5))
     expected = np.median(cdist(generated, train).min(axis=1)) / np.median(cdist(test, train).min(axis=1))
-    assert metrics.memorisation(train, test, generated)["median_ratio"] == pytest.approx(expected, rel=1e-8)
+    assert metrics.memorization(train, test, generated)["median_ratio"] == pytest.approx(expected, rel=1e-8)
 
 
 # Labels, bootstrap
@@ -387,11 +421,11 @@ def test_label_agreement():
 
 
 @pytest.mark.parametrize(
-    "asked, recognised", [([0, 10], [0, 1]), ([0, 1], [0, -1]), ([0.5], [0]), ([], []), ([0, 1], [0])]
+    "asked, recognized", [([0, 10], [0, 1]), ([0, 1], [0, -1]), ([0.5], [0]), ([], []), ([0, 1], [0])]
 )
-def test_label_agreement_refuses_other_labels(asked, recognised):
+def test_label_agreement_refuses_other_labels(asked, recognized):
     with pytest.raises(ValueError, match="expected"):
-        metrics.label_agreement(asked, recognised)
+        metrics.label_agreement(asked, recognized)
 
 
 def test_bootstrap_is_the_standard_error_of_a_mean():
@@ -420,7 +454,9 @@ class Evaluated(keras.Model):
 
     @property
     def metrics(self):
-        return [self.fid]  # what test_step returns: else Keras logs the first replica's result in place of all of them
+        return [
+            self.fid
+        ]  # what test_step returns: else Keras logs the first replica's result in place of all of them
 
     def train_step(self, data):
         self.weight.assign_add(1)
@@ -453,8 +489,12 @@ def test_keras_metric_steers_callbacks():
     model.compile()
     stop = keras.callbacks.EarlyStopping(monitor="val_fid", mode="min", patience=1, restore_best_weights=True)
     data = batches(5 * features, features)
-    history = model.fit(data, validation_data=data, epochs=9, shuffle=False, verbose=0, callbacks=[stop]).history
-    assert len(history["val_fid"]) == 3 and history["val_fid"][1] < 1e-6  # the weight is 3, 5, 7 after each epoch
+    history = model.fit(
+        data, validation_data=data, epochs=9, shuffle=False, verbose=0, callbacks=[stop]
+    ).history
+    assert (
+        len(history["val_fid"]) == 3 and history["val_fid"][1] < 1e-6
+    )  # the weight is 3, 5, 7 after each epoch
     assert float(model.weight) == 5
 
 

@@ -47,7 +47,9 @@ def test_discriminators(build, size):
     images = np.random.default_rng(0).uniform(-1, 1, (5, size, size, 1)).astype("float32")
     logits = discriminator(images).numpy()
     assert logits.dtype == np.float32 and logits.shape == (5, 1)
-    np.testing.assert_allclose(logits[2:3], discriminator(images[2:3]), atol=1e-5)  # no image judged by its neighbours
+    np.testing.assert_allclose(
+        logits[2:3], discriminator(images[2:3]), atol=1e-5
+    )  # no image judged by its neighbors
     probabilities = models.with_probability(discriminator)(images).numpy()
     np.testing.assert_allclose(probabilities, 1 / (1 + np.exp(-logits)), rtol=1e-5)
 
@@ -112,12 +114,14 @@ def test_the_classifying_discriminator_names_a_class_whatever_it_was_told():
     np.testing.assert_array_equal(named, again)
 
 
-def test_modulation_starts_as_plain_batch_normalisation_and_a_shift():
+def test_modulation_starts_as_plain_batch_normalization_and_a_shift():
     """Every scale is 1 at first, whatever noise and label; the shifts are not."""
     generator = models.build_modulated_generator()
     stages = [layer for layer in generator.layers if isinstance(layer, keras.layers.Multiply)]
     assert len(stages) == 3
-    scales = keras.Model(generator.inputs, [stage.input[1] for stage in stages])([NOISE[:, :64], np.arange(5)])
+    scales = keras.Model(generator.inputs, [stage.input[1] for stage in stages])(
+        [NOISE[:, :64], np.arange(5)]
+    )
     for scale, filters in zip(scales, (64, 32, 8), strict=True):
         np.testing.assert_array_equal(scale, np.ones((5, 1, 1, filters)))
 
@@ -129,13 +133,17 @@ def test_projection_is_that_of_its_formula():
     layers = [layer for layer in discriminator.layers if layer.weights and layer.name != "judge"]
     vectors = next(layer.embeddings.numpy() for layer in layers if isinstance(layer, keras.layers.Embedding))
     dense = next(layer for layer in layers if isinstance(layer, keras.layers.Dense))
-    expected = features @ dense.kernel.numpy() + dense.bias.numpy() + (features * vectors[[7, 0, 3]]).sum(1)[:, None]
+    expected = (
+        features @ dense.kernel.numpy() + dense.bias.numpy() + (features * vectors[[7, 0, 3]]).sum(1)[:, None]
+    )
     np.testing.assert_allclose(discriminator([image, np.array([7, 0, 3])]), expected, atol=1e-5)
 
 
 def test_dense_cgan_is_what_the_course_says():
     units = [
-        layer.units for layer in models.build_dense_cgan_generator().layers if isinstance(layer, keras.layers.Dense)
+        layer.units
+        for layer in models.build_dense_cgan_generator().layers
+        if isinstance(layer, keras.layers.Dense)
     ]
     assert units == [128, 256, 512, 1024, 784]
     discriminator = models.build_dense_cgan_discriminator()

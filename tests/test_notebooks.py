@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from fmgan_tf import stamp
+from fmgan_tf.bench import stamp
 
 ROOT = pathlib.Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -84,7 +84,9 @@ def test_outputs(path):
         for output in cell["outputs"]:
             assert output.get("name") != "stderr" and output["output_type"] != "error", source(cell)
             assert not any("widget" in mime for mime in output.get("data", {})), source(cell)
-            data = {mime: what for mime, what in output.get("data", {}).items() if not mime.startswith("image/")}
+            data = {
+                mime: what for mime, what in output.get("data", {}).items() if not mime.startswith("image/")
+            }
             text = json.dumps(output | {"data": data})  # letters of an encoded picture say nothing
             assert not re.search(r"/home/|/root/|/work/|/tmp/|/Users/", text), text[:200]
     assert counts == list(range(1, len(counts) + 1)), "run it from top to bottom in a fresh kernel"
@@ -118,7 +120,8 @@ def bare(node):
 
 
 def definitions(text):
-    """Every function, method and constant that a text defines; a notebook may leave out methods of a class."""
+    """Every function, method and constant that a text defines; a notebook may leave out methods of a "
+    "class."""
     for node in ast.parse(text).body:
         if isinstance(node, ast.FunctionDef):
             yield node.name, bare(node)
@@ -136,7 +139,9 @@ def definitions(text):
 
 
 PACKAGE = {
-    name: code for path in sorted((ROOT / "fmgan_tf").glob("[!_]*.py")) for name, code in definitions(path.read_text())
+    name: code
+    for path in sorted((ROOT / "fmgan_tf").glob("[!_]*.py"))
+    for name, code in definitions(path.read_text())
 }
 TAUGHT = {  # what each notebook must show in full
     "01_data_and_preprocessing": {"to_tanh_range", "from_tanh_range", "batches"},

@@ -7,24 +7,27 @@ import zipfile
 import keras
 import pytest
 
-from fmgan_tf import InputError, evaluation, features, metrics, pretrained, training
+from fmgan_tf import InputError, features, metrics, pretrained
+from fmgan_tf.runs import folder as run_folder
+from fmgan_tf.runs import sources
 
 
 @pytest.fixture
 def assets(tmp_path, monkeypatch):
     """A folder with the generators of two recipes, in place of what is really shipped."""
     monkeypatch.setattr(pretrained, "ASSETS", tmp_path)
-    monkeypatch.setattr(pretrained, "SHA256", {"classifier/classifier.keras": "0"})
+    lines = ["0  classifier/classifier.keras\n"]
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(4)])
     for recipe in ("dcgan", "cgan"):
         (tmp_path / recipe).mkdir()
         path = tmp_path / recipe / "generator.keras"
         model.save(path)
-        pretrained.SHA256[f"{recipe}/generator.keras"] = hashlib.sha256(path.read_bytes()).hexdigest()
+        lines.append(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {recipe}/generator.keras\n")
+    (tmp_path / pretrained.SUMS).write_text("".join(lines))
     return tmp_path
 
 
-@pytest.mark.parametrize("name", pretrained.SHA256)
+@pytest.mark.parametrize("name", pretrained.digests())
 def test_what_is_shipped(name):
     path = pretrained.verified(name)
     assert path.stat().st_size <= 2_000_000
@@ -32,7 +35,9 @@ def test_what_is_shipped(name):
     assert getattr(model, "optimizer", None) is None
     with zipfile.ZipFile(path) as archive:
         config = json.loads(archive.read("config.json"))
-    assert training._without_defaults(config) == config  # Keras 3.13 refuses what it does not know, were it a default
+    assert (
+        run_folder.without_defaults(config) == config
+    )  # Keras 3.13 refuses what it does not know, were it a default
 
 
 @pytest.mark.parametrize("recipe", pretrained.shipped())
@@ -41,21 +46,31 @@ def test_shipped_generators_are_as_good_as_their_records_say(recipe, fashion_mni
     folder = pretrained.ASSETS / recipe
     figures = json.loads((folder / "evaluation.json").read_text())["figures"]
     run = json.loads((folder / "run.json").read_text())
-    assert run["status"] == "complete" and run["recipe"]["name"] == recipe and run["versions"] and run["seconds"] > 0
-    images, labels = evaluation.images_of(recipe, 10_000, seed=0)
-    real = evaluation.real_images(recipe, fashion_mnist, labels)
-    generated, recognised = features.classifier_features(images)
+    assert (
+        run["status"] == "complete"
+        and run["recipe"]["name"] == recipe
+        and run["versions"]
+        and run["seconds"] > 0
+    )
+    images, labels, assumed = sources.draw(recipe, 10_000, seed=0)
+    assert not assumed
+    real = sources.real_images(recipe, fashion_mnist, labels)
+    generated, recognized = features.classifier_features(images)
     distance = metrics.frechet_distance(features.classifier_features(real.test_images)[0], generated)
-    assert distance == pytest.approx(figures["fid_fmnist"]["value"], abs=4 * figures["fid_fmnist"]["standard_error"])
+    assert distance == pytest.approx(
+        figures["fid_fmnist"]["value"], abs=4 * figures["fid_fmnist"]["standard_error"]
+    )
     if labels is not None:
-        agreement, _ = metrics.label_agreement(labels, recognised)
+        agreement, _ = metrics.label_agreement(labels, recognized)
         assert agreement == pytest.approx(figures["label_agreement"]["value"], abs=0.01)
 
 
 def test_everything_that_can_be_loaded_is_verified():
     files = {path.relative_to(pretrained.ASSETS).as_posix() for path in pretrained.ASSETS.rglob("*.keras")}
-    assert files == set(pretrained.SHA256)
-    assert not [path for path in pretrained.ASSETS.rglob("*") if path.suffix in (".pkl", ".pickle", ".h5", ".npy")]
+    assert files == set(pretrained.digests())
+    assert not [
+        path for path in pretrained.ASSETS.rglob("*") if path.suffix in (".pkl", ".pickle", ".h5", ".npy")
+    ]
 
 
 def test_load_pretrained(assets):
@@ -68,7 +83,8 @@ def test_damaged_and_missing_files_are_refused(assets, damage):
     path = assets / "cgan" / "generator.keras"
     content = path.read_bytes()
     path.write_bytes(content[:1000] + damage(content[1000]) + content[1001:])
-    expected = f"generator.keras is damaged: .* bytes, SHA-256 .*, expected {pretrained.SHA256['cgan/generator.keras']}"
+    digest = pretrained.digests()["cgan/generator.keras"]
+    expected = f"generator.keras is damaged: .* bytes, SHA-256 .*, expected {digest}"
     with pytest.raises(InputError, match=f"{expected}. Fetch it again") as error:
         pretrained.load_pretrained("cgan")
     assert "\n" not in str(error.value) and str(path) in str(error.value)
@@ -82,12 +98,14 @@ def test_damaged_and_missing_files_are_refused(assets, damage):
 
 def test_unknown_recipes_are_refused(assets, monkeypatch):
     for name in ("cgn", "classifier", "../cgan", ""):
-        with pytest.raises(InputError, match="those of dcgan, cgan are shipped. Did you mean '(dc|c)gan'") as error:
+        with pytest.raises(
+            InputError, match="those of dcgan, cgan are shipped. Did you mean '(dc|c)gan'"
+        ) as error:
             pretrained.load_pretrained(name)
         assert repr(name) in str(error.value) and "\n" not in str(error.value)
     with pytest.raises(InputError, match="Did you mean 'cgan'"):
         pretrained.load_pretrained("cgn")
-    monkeypatch.setattr(pretrained, "SHA256", {})
+    (assets / pretrained.SUMS).unlink()
     with pytest.raises(InputError, match="none is shipped yet"):
         pretrained.load_pretrained("cgan")
 
@@ -95,6 +113,7 @@ def test_unknown_recipes_are_refused(assets, monkeypatch):
 def test_names_and_hashes_need_no_tensorflow():
     code = (
         "import sys\nfrom fmgan_tf import pretrained\npretrained.shipped()\n"
-        "pretrained.verified('classifier/classifier.keras')\nassert not {'tensorflow', 'keras'} & set(sys.modules)"
+        "pretrained.verified('classifier/classifier.keras')\nassert not {'tensorflow', 'keras'} & "
+        "set(sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

@@ -8,17 +8,24 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fmgan_tf import InputError, data, features, metrics, race, recipes, rivals, training
+from fmgan_tf import InputError, features, metrics, recipes
 from fmgan_tf.__main__ import main
+from fmgan_tf.bench import race, rivals
+from fmgan_tf.runs import folder as run_folder
 
 
 @pytest.mark.parametrize("name", rivals.RIVALS)
 def test_rivals_are_built_as_their_docstrings_say(name):
     recipe = rivals.RIVALS[name]
     model = race.build(recipe, 0)
-    for network, builder in ((model.generator, recipe.generator), (model.discriminator, recipe.discriminator)):
+    for network, builder in (
+        (model.generator, recipe.generator),
+        (model.discriminator, recipe.discriminator),
+    ):
         assert f"{network.count_params():,} parameters" in " ".join(getattr(rivals, builder).__doc__.split())
-    images = model.generate([np.zeros((2, 64)), np.array([1, 2])] if recipe.conditional else np.zeros((2, 100)))
+    images = model.generate(
+        [np.zeros((2, 64)), np.array([1, 2])] if recipe.conditional else np.zeros((2, 100))
+    )
     assert images.shape == (2, 28, 28, 1)
 
 
@@ -27,7 +34,9 @@ def test_a_contender_without_an_average_does_not_pay_for_one():
     assert model.averaged_generator is model.generator
     before = [weight.numpy() for weight in model.generator.trainable_weights]
     tf.function(model.train_step)(tf.zeros((8, 28, 28, 1)))
-    assert any((old != new.numpy()).any() for old, new in zip(before, model.generator.trainable_weights, strict=True))
+    assert any(
+        (old != new.numpy()).any() for old, new in zip(before, model.generator.trainable_weights, strict=True)
+    )
 
 
 @pytest.mark.parametrize("name", rivals.LADDER)
@@ -39,7 +48,9 @@ def test_every_rung_of_the_ladder_takes_a_step(name):
     before = [weight.numpy() for weight in model.generator.trainable_weights]
     values = step((images, tf.range(8)) if recipe.conditional else images)
     assert all(np.isfinite(float(value)) for value in values.values())
-    assert any((old != new.numpy()).any() for old, new in zip(before, model.generator.trainable_weights, strict=True))
+    assert any(
+        (old != new.numpy()).any() for old, new in zip(before, model.generator.trainable_weights, strict=True)
+    )
 
 
 def test_moments():
@@ -51,7 +62,7 @@ def test_moments():
 def small(blobs, monkeypatch):
     """A race of moments: the blobs, 150 images a measurement, the first after a hundredth of a second."""
     monkeypatch.setattr(race, "FIRST", 0.01)
-    monkeypatch.setattr(data, "load_fashion_mnist", lambda: blobs)
+    monkeypatch.setattr("fmgan_tf.fashion_mnist.load", lambda: blobs)
     monkeypatch.setattr(race, "SAMPLES", 150)
     recipe = recipes.override(recipes.get("cgan"), {"batch_size": 8})
     other = recipes.override(recipes.get("dcgan"), {"batch_size": 8})
@@ -82,12 +93,22 @@ def test_a_race(small, tmp_path, capsys, monkeypatch):
         assert imageio.imread(tmp_path / "race" / name).shape[0] > 100
     # Started again it has nothing left to do; with one run lost it repeats that one.
     monkeypatch.setattr(race, "run", None)
-    assert len(race.race(["cgan", "dcgan"], small, tmp_path / "race", minutes=0.02, seeds=2, samples=150)) == len(rows)
+    assert len(
+        race.race(["cgan", "dcgan"], small, tmp_path / "race", minutes=0.02, seeds=2, samples=150)
+    ) == len(rows)
     with pytest.raises(InputError, match="holds another race"):
         race.race(["cgan"], small, tmp_path / "race", minutes=0.02, seeds=2, samples=150)
-    with training.alone_in(tmp_path / "race"), pytest.raises(InputError, match="Another training is writing to"):
+    with (
+        run_folder.alone_in(tmp_path / "race"),
+        pytest.raises(InputError, match="Another training is writing to"),
+    ):
         race.race(["cgan", "dcgan"], small, tmp_path / "race", minutes=0.02, seeds=2, samples=150)
-    for name, wrong in (("race.json", b"{"), ("race.csv", b"a,b\n1,2\n"), ("race.csv", b"contender,seed\ncgan,x\n"), ("strips.npz", b"PK")):
+    for name, wrong in (
+        ("race.json", b"{"),
+        ("race.csv", b"a,b\n1,2\n"),
+        ("race.csv", b"contender,seed\ncgan,x\n"),
+        ("strips.npz", b"PK"),
+    ):
         good = (tmp_path / "race" / name).read_bytes()
         (tmp_path / "race" / name).write_bytes(wrong)
         with pytest.raises(InputError, match="The race in .* is damaged"):
@@ -135,7 +156,12 @@ def test_a_cooldown_falls_to_zero_with_the_time_of_the_race(small, clock, monkey
         return built[-1]
 
     def noting_distance(*arguments):
-        rates.append([float(getattr(built[0], f"{name}_optimizer").learning_rate) for name in ("generator", "discriminator")])
+        rates.append(
+            [
+                float(getattr(built[0], f"{name}_optimizer").learning_rate)
+                for name in ("generator", "discriminator")
+            ]
+        )
         return distance(*arguments)
 
     monkeypatch.setattr(race, "build", noting_build)
@@ -143,14 +169,18 @@ def test_a_cooldown_falls_to_zero_with_the_time_of_the_race(small, clock, monkey
     recipe = dataclasses.replace(recipes.RECIPES["cgan"], cooldown=1.0, discriminator_learning_rate=4e-4)
     rows, _ = race.run(recipe, 0, small, 0.5, real, samples=150)
     for row, (generator, discriminator) in zip(rows, rates, strict=True):
-        assert generator == pytest.approx(8e-4 * (1 - row["seconds"] / 0.5), abs=8e-4 * 0.05)  # set before the step
+        assert generator == pytest.approx(
+            8e-4 * (1 - row["seconds"] / 0.5), abs=8e-4 * 0.05
+        )  # set before the step
         assert discriminator == pytest.approx(generator / 2, rel=1e-5)
 
 
 def test_unknown_contenders(capsys):
     with pytest.raises(InputError, match="Did you mean 'tutorial'"):
         race.contender("tutoral")
-    with pytest.raises(InputError, match="there are tutorial, prototype, dcgan, deconv-gan, cgan, settings, narrow"):
+    with pytest.raises(
+        InputError, match="there are tutorial, prototype, dcgan, deconv-gan, cgan, settings, narrow"
+    ):
         race.contender("dense-cgan")
     assert main(["race", "--recipes", "cgn"]) == 2
     assert "Did you mean 'cgan'" in capsys.readouterr().err

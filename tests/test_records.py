@@ -1,4 +1,3 @@
-import json
 import shutil
 
 import imageio.v3 as imageio
@@ -6,7 +5,9 @@ import keras
 import numpy as np
 import pytest
 
-from fmgan_tf import InputError, models, pretrained, recipes, records, training
+from fmgan_tf import InputError, generation, models, plots, pretrained, recipes
+from fmgan_tf.bench import records
+from fmgan_tf.runs import callbacks, training
 
 
 def test_small_files_hold_the_same_model(tmp_path):
@@ -18,7 +19,7 @@ def test_small_files_hold_the_same_model(tmp_path):
     for old, kept, new in zip(before, model.get_weights(), loaded.get_weights(), strict=True):
         np.testing.assert_array_equal(kept, new)
         assert np.abs(old - new).max() <= old.std() / 32 + 1e-9
-    inputs = [training.sample_noise(0, 8, 100), np.arange(8) % 2]
+    inputs = [generation.sample_noise(0, 8, 100), np.arange(8) % 2]
     np.testing.assert_array_equal(model(inputs), loaded(inputs))
 
 
@@ -33,10 +34,8 @@ def test_a_run_is_kept(name, count, blobs, tmp_path, monkeypatch):
     recipe = recipes.override(recipes.get(name), {"batch_size": 8, "steps_per_epoch": 2})
     training.train(recipe, blobs, run, epochs=2, verbose=False)
     monkeypatch.setattr(pretrained, "ASSETS", tmp_path / "assets")
-    source = tmp_path / "pretrained.py"
-    source.write_text('before\nSHA256 = {\n    "a/b.keras": "0",\n}\nafter\n')
-    monkeypatch.setattr(pretrained, "__file__", str(source))
-    monkeypatch.setattr(pretrained, "SHA256", {"a/b.keras": "0"})
+    (tmp_path / "assets").mkdir()
+    (tmp_path / "assets" / pretrained.SUMS).write_text("0  a/b.keras\n")
     with pytest.raises(InputError, match="is not ready"):
         records.keep(run)
     (run / "evaluation.json").write_text("{}")
@@ -46,22 +45,27 @@ def test_a_run_is_kept(name, count, blobs, tmp_path, monkeypatch):
     records.keep(run)
     kept = {path.name for path in (tmp_path / "assets" / name).iterdir()}
     assert kept == {
-        *("run.json", "history.csv", "evaluation.json", "stages.png", "losses.png", "samples.gif", "generator.keras")
+        *(
+            "run.json",
+            "history.csv",
+            "evaluation.json",
+            "stages.png",
+            "losses.png",
+            "samples.gif",
+            "generator.keras",
+        )
     }
     strip = imageio.imread(tmp_path / "assets" / name / "stages.png")
     assert strip.shape == (2 * (records.STAGES * 29 + 1), 2 * (count * 29 + 1))
-    lines = source.read_text().splitlines()
-    assert lines[0] == "before" and lines[2] == '    "a/b.keras": "0",' and lines[-2:] == ["}", "after"]
-    digest = json.loads("{" + lines[3].rstrip(",") + "}")[f"{name}/generator.keras"]
-    monkeypatch.setattr(pretrained, "SHA256", {f"{name}/generator.keras": digest})
+    assert list(pretrained.digests()) == ["a/b.keras", f"{name}/generator.keras"]
+    assert pretrained.digests()["a/b.keras"] == "0"
     model = pretrained.load_pretrained(name)
-    inputs, _ = training.sample_grid(recipe, 0)
+    inputs, _ = callbacks.sample_grid(recipe, 0)
     original = keras.models.load_model(run / "generator.keras", compile=False)
     assert np.abs(model(inputs) - original(inputs)).max() < 0.1
 
 
 def test_cut_finds_the_images():
-    from fmgan_tf import plots
 
     images = np.random.default_rng(0).integers(0, 256, (80, 28, 28, 1)).astype("uint8")
     sheet = plots.tile(images, 8, scale=2)

@@ -3,8 +3,9 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from fmgan_tf import data, race, recipes, roofline
+from fmgan_tf import recipes
 from fmgan_tf.__main__ import main
+from fmgan_tf.bench import race, roofline
 
 
 def spec(*shape):
@@ -20,8 +21,16 @@ def test_closed_forms():
     """Two FLOPs for every multiplication: of a dense layer, a convolution, and a transposed one."""
     cases = (
         (layers.Dense(7, use_bias=False), (5, 11), 2 * 5 * 11 * 7),
-        (layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False), (4, 28, 28, 3), 2 * 4 * 14 * 14 * 8 * 3 * 9),
-        (layers.Conv2DTranspose(6, 4, strides=2, padding="same", use_bias=False), (4, 7, 7, 5), 2 * 4 * 49 * 5 * 6 * 16),
+        (
+            layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False),
+            (4, 28, 28, 3),
+            2 * 4 * 14 * 14 * 8 * 3 * 9,
+        ),
+        (
+            layers.Conv2DTranspose(6, 4, strides=2, padding="same", use_bias=False),
+            (4, 7, 7, 5),
+            2 * 4 * 49 * 5 * 6 * 16,
+        ),
     )
     for layer, shape, expected in cases:
         layer.build(shape)
@@ -71,7 +80,9 @@ def test_convolutions_and_products_are_those_of_tensorflows_own_profiler(name):
         if operation.kind in ("MatMul", "Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter"):
             ratio = operation.flops / theirs[operation.name]
             # Of 7 pixels at stride 2 they count 7 on the way back, 8 on the way there; here it is 8 both ways
-            assert ratio == 1 or ("Backprop" in operation.kind and ratio == pytest.approx((8 / 7) ** 2)), operation
+            assert ratio == 1 or ("Backprop" in operation.kind and ratio == pytest.approx((8 / 7) ** 2)), (
+                operation
+            )
             compared += ratio == 1
     assert compared > 20
 
@@ -88,13 +99,15 @@ def test_the_roof():
     slow = roofline.Operation("a", "Add", flops=10, bytes=40)  # 4 s for its bytes
     fast = roofline.Operation("b", "MatMul", flops=200, bytes=10)  # 2 s for its arithmetic, 1 s for its bytes
     view = roofline.View("x", 2, [slow, fast], 12.0, 100.0, 10.0)
-    assert view.flops == 210 and view.least == pytest.approx(6.0) and view.memory_bound == pytest.approx(4 / 6)
+    assert (
+        view.flops == 210 and view.least == pytest.approx(6.0) and view.memory_bound == pytest.approx(4 / 6)
+    )
     line = roofline.table([view]).splitlines()[-1].split()
     assert line == ["x", "0.0", "0.00", "0", "0.0", "17.5%", "6000.0", "12000.0", "67%"]
 
 
 def test_the_command(blobs, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(data, "load_fashion_mnist", lambda: blobs)
+    monkeypatch.setattr("fmgan_tf.fashion_mnist.load", lambda: blobs)
     monkeypatch.setattr(roofline, "measure_peak", lambda: 1e11)
     monkeypatch.setattr(roofline, "measure_bandwidth", lambda: 1e10)
     recipe = recipes.override(recipes.get("cgan"), {"batch_size": 8})
@@ -116,8 +129,8 @@ def test_the_roofs_are_measured():
 
 
 def test_a_train_step_is_at_most_three_and_seven_passes():
-    """Forward, and back to weights and inputs: the generator once each; the discriminator forward on real and generated
-    images, back twice each, and once more for the generator."""
+    """Forward, and back to weights and inputs: the generator once each; the discriminator forward on real and
+    generated images, back twice each, and once more for the generator."""
     model = race.build(recipes.get("dcgan"), 0)
     kinds = ("MatMul", "Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter")
     networks = model.generator, model.discriminator

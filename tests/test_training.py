@@ -14,19 +14,24 @@ import keras
 import numpy as np
 import pytest
 
-from fmgan_tf import Diverged, data, gan, generation, losses, models, plots, recipes, training
+from fmgan_tf import Diverged, gan, generation, losses, models, plots, recipes
+from fmgan_tf.fashion_mnist import STAND_IN, Dataset
+from fmgan_tf.runs import callbacks, sources, training
+from fmgan_tf.runs import folder as run_folder
 
 SMALL = recipes.override(recipes.get("dcgan"), {"batch_size": 8, "steps_per_epoch": 3})
 
 
-def run_small(blobs, output, **arguments):
+def run_small(blobs, output, resume=False, **arguments):
+    if resume:
+        return training.resume(output, blobs, verbose=False, **arguments)
     return training.train(SMALL, blobs, output, verbose=False, **({"epochs": 2} | arguments))
 
 
 @pytest.fixture(scope="module")
 def run(blobs, tmp_path_factory):
     output = tmp_path_factory.mktemp("runs") / "small"
-    training.train(SMALL, blobs, output, seed=5, epochs=2, overrides={"batch_size": "8"}, verbose=False)
+    training.train(SMALL, blobs, output, seed=5, epochs=2, verbose=False)
     return output
 
 
@@ -48,9 +53,17 @@ def test_the_folder_is_complete(run):
         "run.json",
     }
     record = json.loads((run / "run.json").read_text())
-    assert record["status"] == "complete" and record["seed"] == 5 and record["steps"] == 6 and record["epochs"] == 2
+    assert (
+        record["status"] == "complete"
+        and record["seed"] == 5
+        and record["steps"] == 6
+        and record["epochs"] == 2
+    )
     assert record["recipe"] == json.loads(json.dumps(dataclasses.asdict(SMALL)))
-    assert record["overrides"] == {"batch_size": "8"} and record["data"] == "squares made by the tests"
+    assert (
+        record["overrides"] == {"batch_size": 8, "steps_per_epoch": 3}
+        and record["data"] == "squares made by the tests"
+    )
     assert record["versions"]["keras"] == keras.__version__
     assert record["images_per_second"] > 0 and record["seconds"] > 0
     sheet = imageio.imread(run / "samples" / "epoch_002.png")
@@ -60,25 +73,29 @@ def test_the_folder_is_complete(run):
 
 
 def test_records(run):
-    steps, history = training.read_csv(run / "steps.csv"), training.read_csv(run / "history.csv")
+    steps, history = run_folder.read_csv(run / "steps.csv"), run_folder.read_csv(run / "history.csv")
     np.testing.assert_array_equal(steps["step"], range(1, 7))
     assert (np.diff(steps["seconds"]) > 0).all()
     np.testing.assert_array_equal(history["epoch"], [1, 2])
-    for name in training.COLUMNS:
+    for name in run_folder.COLUMNS:
         np.testing.assert_allclose(history[name], steps[name].reshape(2, 3).mean(1), rtol=1e-6)
-    assert set(history) == {"epoch", *training.COLUMNS, "val_fid"} and set(steps) == {
+    assert set(history) == {"epoch", *run_folder.COLUMNS, "val_fid"} and set(steps) == {
         "step",
         "seconds",
-        *training.COLUMNS,
+        *run_folder.COLUMNS,
     }
     assert np.isfinite(history["val_fid"]).all() and history["val_fid"][0] != history["val_fid"][1]
-    assert json.loads((run / "run.json").read_text())["val_fid"] == pytest.approx(history["val_fid"][1], rel=1e-6)
+    assert json.loads((run / "run.json").read_text())["val_fid"] == pytest.approx(
+        history["val_fid"][1], rel=1e-6
+    )
 
 
 def test_the_models_load_with_plain_keras(run):
     code = (
-        "import sys, numpy, keras; g, d = (keras.models.load_model(sys.argv[1] + n) for n in ('/generator.keras', '/discriminator.keras'))\n"
-        "p = d(g(numpy.zeros((3, 100)))); assert p.shape == (3, 1) and 0 < float(p[0, 0]) < 1; assert 'fmgan_tf' not in sys.modules"
+        "import sys, numpy, keras; g, d = (keras.models.load_model(sys.argv[1] + n) for n in "
+        "('/generator.keras', '/discriminator.keras'))\n"
+        "p = d(g(numpy.zeros((3, 100)))); assert p.shape == (3, 1) and 0 < float(p[0, 0]) < 1; assert "
+        "'fmgan_tf' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(run)], check=True, timeout=120, cwd=run)
 
@@ -86,17 +103,17 @@ def test_the_models_load_with_plain_keras(run):
 def test_the_saved_generator_is_the_average(run):
     model = training.build_gan(SMALL)
     model.load_weights(run / "checkpoint.weights.h5")
-    noise = training.sample_noise(0, 4, 100)
-    np.testing.assert_allclose(generation.load_generator(run)(noise), model.generate(noise), atol=1e-6)
+    noise = generation.sample_noise(0, 4, 100)
+    np.testing.assert_allclose(generation.load_generator(run).model(noise), model.generate(noise), atol=1e-6)
     assert np.abs(model.generator(noise) - model.generate(noise)).max() > 1e-4
 
 
 def test_a_run_is_never_overwritten(run, blobs, tmp_path):
     before = (run / "checkpoint.weights.h5").read_bytes()
-    with pytest.raises(training.RunError, match="holds a run already"):
+    with pytest.raises(run_folder.RunError, match="holds a run already"):
         run_small(blobs, run)
     assert (run / "checkpoint.weights.h5").read_bytes() == before
-    with pytest.raises(training.RunError, match="holds no run"):
+    with pytest.raises(run_folder.RunError, match="holds no run"):
         run_small(blobs, tmp_path, resume=True)
 
 
@@ -106,31 +123,35 @@ import tensorflow as tf
 tf.config.experimental.enable_op_determinism()
 sys.path[:0] = sys.argv[1].split(os.pathsep)
 import conftest
-from fmgan_tf import recipes, training
+from fmgan_tf import recipes
+from fmgan_tf.runs import callbacks, training
 from test_training import SMALL
 blobs = conftest.blobs.__wrapped__() if hasattr(conftest.blobs, "__wrapped__") else conftest.blobs()
 recipe = recipes.override(SMALL, {"cooldown": 0.5})
 base = sys.argv[2]
 training.train(recipe, blobs, base + "/whole", epochs=3, verbose=False)
 # The same with a stop within the second epoch and one after it.
-real = training._Run.on_train_batch_end
+real = callbacks.Records.on_train_batch_end
 def stopping(self, batch, logs=None):
     real(self, batch, logs)
     if self.step in stops:
         self.stop("interrupted")
-training._Run.on_train_batch_end = stopping
+callbacks.Records.on_train_batch_end = stopping
 stops = {4}
 training.train(recipe, blobs, base + "/parts", epochs=3, verbose=False)
 stops = {6}
-training.train(recipe, blobs, base + "/parts", resume=True, verbose=False)
+training.resume(base + "/parts", blobs, verbose=False)
 stops = {}
-training.train(recipe, blobs, base + "/parts", resume=True, verbose=False)
+training.resume(base + "/parts", blobs, verbose=False)
 """
 
 
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path):
-    """Bit for bit, schedule and order of the images included (with deterministic operations, which TensorFlow sets per process)."""
-    subprocess.run([sys.executable, "-c", RESUME, os.path.dirname(__file__), str(tmp_path)], check=True, timeout=300)
+    """Bit for bit, schedule and order of the images included (with deterministic operations, which "
+    "TensorFlow sets per process)."""
+    subprocess.run(
+        [sys.executable, "-c", RESUME, os.path.dirname(__file__), str(tmp_path)], check=True, timeout=300
+    )
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert (whole / "history.csv").read_text() == (parts / "history.csv").read_text()
     first, second = (training.build_gan(SMALL) for _ in range(2))
@@ -143,10 +164,10 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path):
 
 def test_resuming_a_finished_run_with_more_epochs(blobs, tmp_path):
     run_small(blobs, tmp_path / "run", epochs=1)
-    again = run_small(blobs, tmp_path / "run", epochs=None, resume=True)
+    again = run_small(blobs, tmp_path / "run", resume=True)
     assert again["steps"] == 3  # nothing left to do
-    longer = run_small(blobs, tmp_path / "run", epochs=2, resume=True)
-    assert longer["steps"] == 6 and len(training.read_csv(tmp_path / "run" / "history.csv")["epoch"]) == 2
+    longer = run_small(blobs, tmp_path / "run", resume=True, epochs=2)
+    assert longer["steps"] == 6 and len(run_folder.read_csv(tmp_path / "run" / "history.csv")["epoch"]) == 2
 
 
 def test_records_that_outran_the_checkpoint_are_cut(blobs, tmp_path):
@@ -154,19 +175,19 @@ def test_records_that_outran_the_checkpoint_are_cut(blobs, tmp_path):
     output = tmp_path / "run"
     run_small(blobs, output, epochs=1)
     checkpoint = (output / "checkpoint.weights.h5").read_bytes()
-    run_small(blobs, output, epochs=2, resume=True)
+    run_small(blobs, output, resume=True, epochs=2)
     (output / "checkpoint.weights.h5").write_bytes(checkpoint)
-    run_small(blobs, output, epochs=3, resume=True)
-    np.testing.assert_array_equal(training.read_csv(output / "steps.csv")["step"], range(1, 10))
-    np.testing.assert_array_equal(training.read_csv(output / "history.csv")["epoch"], [1, 2, 3])
+    run_small(blobs, output, resume=True, epochs=3)
+    np.testing.assert_array_equal(run_folder.read_csv(output / "steps.csv")["step"], range(1, 10))
+    np.testing.assert_array_equal(run_folder.read_csv(output / "history.csv")["epoch"], [1, 2, 3])
 
 
 def test_two_trainings_into_one_folder_are_refused(blobs, tmp_path):
     run_small(blobs, tmp_path / "run", epochs=1)
-    with training.alone_in(tmp_path / "run"):
-        with pytest.raises(training.RunError, match="Another training is writing to .*run. Wait"):
-            run_small(blobs, tmp_path / "run", epochs=2, resume=True)
-    assert run_small(blobs, tmp_path / "run", epochs=2, resume=True)["steps"] == 6
+    with run_folder.alone_in(tmp_path / "run"):
+        with pytest.raises(run_folder.RunError, match="Another training is writing to .*run. Wait"):
+            run_small(blobs, tmp_path / "run", resume=True, epochs=2)
+    assert run_small(blobs, tmp_path / "run", resume=True, epochs=2)["steps"] == 6
 
 
 def test_a_run_killed_before_its_first_checkpoint_or_after_its_last_step(blobs, tmp_path):
@@ -174,15 +195,17 @@ def test_a_run_killed_before_its_first_checkpoint_or_after_its_last_step(blobs, 
     whole = (tmp_path / "run" / "history.csv").read_text()
     for name in ("checkpoint.weights.h5", "steps.csv", "history.csv"):
         (tmp_path / "run" / name).unlink()
-    assert run_small(blobs, tmp_path / "run", epochs=None, resume=True)["steps"] == 6
+    assert run_small(blobs, tmp_path / "run", resume=True)["steps"] == 6
     assert len((tmp_path / "run" / "history.csv").read_text().splitlines()) == len(whole.splitlines()) == 3
     # Killed after its last step it has only its records to finish
     record = json.loads((tmp_path / "run" / "run.json").read_text())
-    (tmp_path / "run" / "run.json").write_text(json.dumps({**record, "status": "running", "images_per_second": None}))
-    assert run_small(blobs, tmp_path / "run", epochs=None, resume=True)["images_per_second"] > 0
+    (tmp_path / "run" / "run.json").write_text(
+        json.dumps({**record, "status": "running", "images_per_second": None})
+    )
+    assert run_small(blobs, tmp_path / "run", resume=True)["images_per_second"] > 0
     # Later than that its loss is no trifle
     (tmp_path / "run" / "checkpoint.weights.h5").unlink()
-    with pytest.raises(training.RunError, match="cannot be resumed"):
+    with pytest.raises(run_folder.RunError, match="cannot be resumed"):
         run_small(blobs, tmp_path / "run", resume=True)
 
 
@@ -191,19 +214,44 @@ def damages(folder):
     yield "checkpoint.weights.h5", b"not HDF5"
     steps = (folder / "steps.csv").read_bytes()
     for wrong in (
-        *(b"", b"\0" * 1000, b"\xff", b"step,seconds\n1,x\n", steps.replace(b"\n2,", b"\nnan,"), steps.replace(b"\n2,", b"\ninf,")),
-        *(steps.replace(b"\n2,", b"\n7,"), steps.replace(b"step,seconds", b"seconds,step"), b"step\n1\n2\n3\n", steps[:-60]),
+        *(
+            b"",
+            b"\0" * 1000,
+            b"\xff",
+            b"step,seconds\n1,x\n",
+            steps.replace(b"\n2,", b"\nnan,"),
+            steps.replace(b"\n2,", b"\ninf,"),
+        ),
+        *(
+            steps.replace(b"\n2,", b"\n7,"),
+            steps.replace(b"step,seconds", b"seconds,step"),
+            b"step\n1\n2\n3\n",
+            steps[:-60],
+        ),
     ):
         yield "steps.csv", wrong
     yield "history.csv", steps
     record = json.loads((folder / "run.json").read_text())
     yield "run.json", b"{"
     yield "run.json", b"[]"
-    for name, value in (("seed", "a"), ("seed", -1), ("epochs", "2"), ("epochs", 0), ("minutes", "x"), ("recipe", None)):
+    for name, value in (
+        ("seed", "a"),
+        ("seed", -1),
+        ("epochs", "2"),
+        ("epochs", 0),
+        ("minutes", "x"),
+        ("recipe", None),
+    ):
         yield "run.json", json.dumps(record | {name: value}).encode()
     yield "run.json", json.dumps({name: value for name, value in record.items() if name != "epochs"}).encode()
     for name, value in (
-        *(("loss", "wasserstein"), ("generator", "nope"), ("generator", 3), ("batch_size", "x"), ("batch_size", 0)),
+        *(
+            ("loss", "wasserstein"),
+            ("generator", "nope"),
+            ("generator", 3),
+            ("batch_size", "x"),
+            ("batch_size", 0),
+        ),
         *(("classes", 11), ("pixels", "relu"), ("ema_decay", None), ("beta_1", True), ("unknown", 1)),
     ):
         yield "run.json", json.dumps(record | {"recipe": record["recipe"] | {name: value}}).encode()
@@ -215,12 +263,12 @@ def test_damaged_runs_are_refused(blobs, tmp_path):
     kept = {path: path.read_bytes() for path in output.iterdir() if path.is_file()}
     for name, wrong in damages(output):
         (output / name).write_bytes(wrong)
-        with pytest.raises(training.RunError) as error:
-            run_small(blobs, output, epochs=2, resume=True)
+        with pytest.raises(run_folder.RunError) as error:
+            run_small(blobs, output, resume=True, epochs=2)
         assert "\n" not in str(error.value) and str(output) in str(error.value)
         (output / name).write_bytes(kept[output / name])
     assert {path: path.read_bytes() for path in output.iterdir() if path.is_file()} == kept
-    assert run_small(blobs, output, epochs=2, resume=True)["steps"] == 6
+    assert run_small(blobs, output, resume=True, epochs=2)["steps"] == 6
 
 
 @pytest.mark.parametrize("length", [{"epochs": 2}, {"epochs": None, "minutes": 0.02}])
@@ -229,7 +277,7 @@ def test_a_run_that_is_through_stays_as_it_is(blobs, tmp_path, capsys, length):
     record = run_small(blobs, output, **length)
     kept = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
     for arguments in ({"epochs": None}, {"epochs": 1}) if record["epochs"] else ({"epochs": None},):
-        assert training.train(None, blobs, output, resume=True, **arguments) == record
+        assert training.resume(output, blobs, **arguments) == record
         assert f"Nothing is left to do after {record['steps']} steps" in capsys.readouterr().out
     assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == kept
 
@@ -237,16 +285,16 @@ def test_a_run_that_is_through_stays_as_it_is(blobs, tmp_path, capsys, length):
 def test_a_longer_run_that_is_killed_stays_longer(blobs, tmp_path, monkeypatch):
     output = tmp_path / "run"
     run_small(blobs, output, epochs=1)
-    save, calls = training._Run.save_checkpoint, []
+    save, calls = callbacks.Checkpoints.save, []
 
     def dying(self, model):
         save(self, model)
-        calls.append(self.step)
+        calls.append(self.records.step)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training._Run, "save_checkpoint", dying)
+    monkeypatch.setattr(callbacks.Checkpoints, "save", dying)
     with pytest.raises(KeyboardInterrupt):
-        run_small(blobs, output, epochs=3, resume=True)
+        run_small(blobs, output, resume=True, epochs=3)
     monkeypatch.undo()
     assert 3 < calls[0] < 9 and json.loads((output / "run.json").read_text())["status"] == "running"
     record = run_small(blobs, output, epochs=None, resume=True)
@@ -256,8 +304,10 @@ def test_a_longer_run_that_is_killed_stays_longer(blobs, tmp_path, monkeypatch):
 def test_the_stand_in_and_the_real_dataset_do_not_mix(blobs, tmp_path):
     output = tmp_path / "run"
     run_small(blobs, output, epochs=1)
-    generated = blobs._replace(source=data.STAND_IN)
-    with pytest.raises(training.RunError, match="was trained on squares made by the tests, and this is stand-in"):
+    generated = blobs._replace(source=STAND_IN)
+    with pytest.raises(
+        run_folder.RunError, match="was trained on squares made by the tests, and this is stand-in"
+    ):
         run_small(generated, output, epochs=2, resume=True)
     assert json.loads((output / "run.json").read_text())["data"] == blobs.source
 
@@ -266,33 +316,42 @@ def test_a_folder_that_cannot_be_locked(blobs, tmp_path, monkeypatch):
     def no_locks(file, how):
         raise OSError(errno.ENOSYS, "Function not implemented")
 
-    monkeypatch.setattr(training.fcntl, "flock", no_locks)
-    with pytest.raises(training.RunError, match="cannot be locked .Function not implemented.: its file system"):
+    monkeypatch.setattr(run_folder.fcntl, "flock", no_locks)
+    with pytest.raises(
+        run_folder.RunError, match="cannot be locked .Function not implemented.: its file system"
+    ):
         run_small(blobs, tmp_path / "run")
 
 
 def test_a_full_disk_is_no_crash(tmp_path):
-    """At every size of the disk: HDF5 alone ends some of these with a segmentation fault, others with a RuntimeError."""
+    """At every size of the disk: HDF5 alone ends some of these with a segmentation fault, others with a "
+    "RuntimeError."""
     code = (
         "import pathlib, resource, sys\n"
-        "from fmgan_tf import recipes, training\n"
+        "from fmgan_tf import recipes\n"
+        "from fmgan_tf.runs import folder as run_folder, training\n"
         "folder = pathlib.Path(sys.argv[1])\n"
         "model = training.build_gan(recipes.get('dcgan'))\n"
-        "for save, name in ((training.save_weights, 'a.weights.h5'), (lambda m, p: training.save_model(m.generator, p), 'a.keras')):\n"
+        "for save, name in ((run_folder.save_weights, 'a.weights.h5'), (lambda m, p: "
+        "run_folder.save_model(m.generator, p), 'a.keras')):\n"
         "    save(model, folder / name)\n"
         "    whole = (folder / name).read_bytes()\n"
-        "    for limit in [0, 1000, *range(len(whole) // 2, len(whole), len(whole) // 9), len(whole) - 5000, len(whole) - 100]:\n"
+        "    for limit in [0, 1000, *range(len(whole) // 2, len(whole), len(whole) // 9), len(whole) - 5000, "
+        "len(whole) - 100]:\n"
         "        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))\n"
         "        try:\n"
         "            save(model, folder / name)\n"
         "            raise SystemExit(f'{limit} was enough')\n"
         "        except OSError as error:\n"
         "            assert error.errno == 27, error\n"
-        "        assert [path.name for path in folder.glob('part*')] == [] and (folder / name).read_bytes() == whole\n"
+        "        assert [path.name for path in folder.glob('part*')] == [] and (folder / name).read_bytes() "
+        "== whole\n"
         "    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))\n"
         "print('through')\n"
     )
-    result = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, timeout=300)
+    result = subprocess.run(
+        [sys.executable, "-c", code, tmp_path], capture_output=True, text=True, timeout=300
+    )
     assert (result.returncode, result.stdout) == (0, "through\n"), result.stderr[-2000:]
 
 
@@ -305,13 +364,13 @@ def test_minutes(blobs, tmp_path):
 
 def test_the_cooldown_ends_at_zero(blobs, tmp_path, monkeypatch):
     rates = []
-    begin = training._Run.on_train_batch_begin
+    begin = callbacks.Schedule.on_train_batch_begin
 
     def watching(self, batch, logs=None):
         begin(self, batch, logs)
         rates.append(float(self.model.generator_optimizer.learning_rate))
 
-    monkeypatch.setattr(training._Run, "on_train_batch_begin", watching)
+    monkeypatch.setattr(callbacks.Schedule, "on_train_batch_begin", watching)
     recipe = recipes.override(SMALL, {"cooldown": 0.5, "generator_learning_rate": 1e-3, "steps_per_epoch": 4})
     training.train(recipe, blobs, tmp_path / "run", epochs=2, verbose=False)
     np.testing.assert_allclose(rates, [1e-3] * 5 + [0.75e-3, 0.5e-3, 0.25e-3], rtol=1e-5)
@@ -322,7 +381,9 @@ def test_nan_stops_the_run_and_keeps_the_last_good_state(blobs, tmp_path, monkey
 
     def breaks(generated_logits):
         calls.append(1)
-        return losses.non_saturating_generator(generated_logits) / (1.0 - keras.ops.cast(model_step() >= 4, "float32"))
+        return losses.non_saturating_generator(generated_logits) / (
+            1.0 - keras.ops.cast(model_step() >= 4, "float32")
+        )
 
     model_step = lambda: holder["model"].generator_optimizer.iterations  # noqa: E731
     holder = {}
@@ -333,30 +394,60 @@ def test_nan_stops_the_run_and_keeps_the_last_good_state(blobs, tmp_path, monkey
         return holder["model"]
 
     monkeypatch.setattr(training, "build_gan", building)
-    monkeypatch.setitem(losses.LOSSES, "non_saturating", losses.Loss(losses.cross_entropy_discriminator, breaks))
+    monkeypatch.setitem(
+        losses.LOSSES, "non_saturating", losses.Loss(losses.cross_entropy_discriminator, breaks)
+    )
     with pytest.raises(Diverged, match=r"generator_loss became inf at step 5\. .* is back at step 3"):
         run_small(blobs, tmp_path / "run", epochs=4)
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["status"] == "diverged" and record["steps"] == 3
-    assert all(np.isfinite(weight.numpy()).all() for weight in generation.load_generator(tmp_path / "run").weights)
-    assert len(training.read_csv(tmp_path / "run" / "history.csv")["epoch"]) == 1
+    weights = generation.load_generator(tmp_path / "run").model.get_weights()
+    assert all(np.isfinite(weight).all() for weight in weights)
+    assert len(run_folder.read_csv(tmp_path / "run" / "history.csv")["epoch"]) == 1
 
 
-def test_ctrl_c_saves_everything(blobs, tmp_path):
-    handler = signal.getsignal(signal.SIGINT)
-    threading.Timer(6, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_everything(blobs, tmp_path, number):
+    """Ctrl-C, and what `docker stop` and clusters send."""
+    handler = signal.getsignal(number)
+    threading.Timer(5, lambda: os.kill(os.getpid(), number)).start()
     record = run_small(blobs, tmp_path / "run", epochs=None, minutes=2)
-    assert record["status"] == "interrupted" and 0 < record["seconds"] < 60
-    assert len(training.read_csv(tmp_path / "run" / "steps.csv")["step"]) == record["steps"] > 0
+    assert record["status"] == "interrupted" and 0 < record["seconds"] < 60 and record["signal"] == number
+    assert len(run_folder.read_csv(tmp_path / "run" / "steps.csv")["step"]) == record["steps"] > 0
     assert (tmp_path / "run" / "generator.keras").exists()
-    assert signal.getsignal(signal.SIGINT) is handler
+    assert signal.getsignal(number) is handler
+
+
+def test_a_signal_during_saving_does_not_stop_it(blobs, tmp_path, monkeypatch):
+    draw = callbacks.Samples.draw
+
+    def terminated(self, model, name):
+        draw(self, model, name)
+        if name == "samples.png":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(callbacks.Samples, "draw", terminated)
+    record = run_small(blobs, tmp_path / "run", epochs=1)
+    assert record["status"] == "complete" and record["signal"] == signal.SIGTERM
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "complete"
+
+
+def test_an_ignored_signal_stays_ignored(blobs, tmp_path):
+    """As SIGHUP is under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with callbacks.Interruption(None) as interruption:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert interruption.signal is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_early_samples_come_before_the_first_epoch(tmp_path):
     (tmp_path / "samples").mkdir()
     for name in ("epoch_002", "step_000100", "epoch_000", "step_000050", "epoch_001", "epoch_1000"):
         (tmp_path / "samples" / f"{name}.png").touch()
-    assert [path.stem for path in training.sample_paths(tmp_path)] == [
+    assert [path.stem for path in run_folder.sample_paths(tmp_path)] == [
         "epoch_000",
         "step_000050",
         "step_000100",
@@ -385,10 +476,12 @@ def test_plots(tmp_path):
     assert len(frames) == 2 and frames[0].max() == 0 and frames[1].min() == 255
     plots.save_gif(tmp_path / "single.gif", frames[:1])  # of a run folder without its samples
     assert imageio.imread(tmp_path / "single.gif", index=None).shape[:3] == (1, 8, 8)
-    ones = {name: np.ones(3) for name in training.COLUMNS}
+    ones = {name: np.ones(3) for name in run_folder.COLUMNS}
     figure = plots.show_training_curves({"step": np.arange(3), **ones}, (4.3, 2.3))
     low, high = figure.axes[0].get_ylim()
-    assert low <= 1 and 4.3 < high  # the losses of guessing are in sight, however far the run has left them behind
+    assert (
+        low <= 1 and 4.3 < high
+    )  # the losses of guessing are in sight, however far the run has left them behind
     plots.save_figure(tmp_path / "a.png", figure)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.gif", "a.png", "single.gif"]
 
@@ -400,11 +493,11 @@ SMALL_DENSE = recipes.override(
 
 
 def test_conditional_samples_have_a_row_for_every_class_and_a_column_for_every_noise():
-    (noise, labels), columns = training.sample_grid(SMALL_CGAN, 0)
+    (noise, labels), columns = callbacks.sample_grid(SMALL_CGAN, 0)
     assert columns == 8 and noise.shape == (80, 64)
     np.testing.assert_array_equal(labels.reshape(10, 8), np.arange(10)[:, None] * np.ones(8, int))
     np.testing.assert_array_equal(noise.reshape(10, 8, 64), np.tile(noise[:8], (10, 1, 1)))
-    (noise, labels), columns = training.sample_grid(SMALL_DENSE, 0)
+    (noise, labels), columns = callbacks.sample_grid(SMALL_DENSE, 0)
     assert columns == 16 and noise.shape == (32, 100) and labels.tolist() == [0] * 16 + [1] * 16
 
 
@@ -412,16 +505,18 @@ def test_a_conditional_run(blobs, tmp_path):
     record = training.train(SMALL_CGAN, blobs, tmp_path / "run", epochs=2, verbose=False)
     assert record["status"] == "complete" and np.isfinite(record["val_fid"])
     assert imageio.imread(tmp_path / "run/samples.png").shape == (2 * (10 * 29 + 1), 2 * (8 * 29 + 1))
-    generator = generation.open_generator(tmp_path / "run")
-    assert generator.latent_dim == 64 and generator.label == "number" and generator.classes == 10
+    generator = sources.open_generator(tmp_path / "run")
+    assert generator.latent_dim == 64 and generator.classes == 10 and not generator.assumed
     model = training.build_gan(SMALL_CGAN)
     assert isinstance(model, gan.ConditionalGAN)
     model.load_weights(tmp_path / "run/checkpoint.weights.h5")
-    inputs, _ = training.sample_grid(SMALL_CGAN, 1)
+    inputs, _ = callbacks.sample_grid(SMALL_CGAN, 1)
     np.testing.assert_allclose(generator.model(inputs), model.generate(inputs), atol=1e-6)
     code = (
-        "import sys, numpy, keras; g, d = (keras.models.load_model(sys.argv[1] + n) for n in ('/generator.keras', '/discriminator.keras'))\n"
-        "l = keras.ops.arange(3); p = d([g([keras.ops.zeros((3, 64)), l]), l]); assert p.shape == (3, 1) and 'fmgan_tf' not in sys.modules"
+        "import sys, numpy, keras; g, d = (keras.models.load_model(sys.argv[1] + n) for n in "
+        "('/generator.keras', '/discriminator.keras'))\n"
+        "l = keras.ops.arange(3); p = d([g([keras.ops.zeros((3, 64)), l]), l]); assert p.shape == (3, 1) and "
+        "'fmgan_tf' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], check=True, timeout=120)
 
@@ -429,29 +524,29 @@ def test_a_conditional_run(blobs, tmp_path):
 def test_early_stopping_stops_and_restores_the_best_average(blobs, tmp_path, monkeypatch):
     """The measure is given here: 5, 3, 4, 6, ... so the second epoch is the best and the fourth the last."""
     images = np.concatenate([blobs.train_images] * 8)
-    two = data.FashionMNIST(images, np.arange(1600) % 2, images[:200], np.arange(200) % 2, "squares", "")
+    two = Dataset(images, np.arange(1600) % 2, images[:200], np.arange(200) % 2, "squares", "")
     averages = []
 
-    def measured(self, model):
-        averages.append(model.averaged_generator.get_weights())
+    def measured(self, logs=None):
+        averages.append(self.model.averaged_generator.get_weights())
         self.val_fid = [5.0, 3.0, 4.0, 6.0, 1.0, 1.0][len(averages) - 1]
 
-    monkeypatch.setattr(training._Run, "measure", measured)
+    monkeypatch.setattr(callbacks.Records, "on_test_end", measured)
     record = training.train(SMALL_DENSE, two, tmp_path / "run", epochs=6, verbose=False)
     assert record["status"] == "complete" and record["steps"] == 8 and len(averages) == 4
     assert record["best_epoch"] == 2 and record["val_fid"] == 3.0
-    saved = generation.load_generator(tmp_path / "run").get_weights()
+    saved = generation.load_generator(tmp_path / "run").model.get_weights()
     for weight, best in zip(saved, averages[1], strict=True):
         np.testing.assert_array_equal(weight, best)
     assert any(not np.array_equal(best, last) for best, last in zip(averages[1], averages[3], strict=True))
-    again = training.train(None, two, tmp_path / "run", resume=True, verbose=False)
+    again = training.resume(tmp_path / "run", two, verbose=False)
     assert again["steps"] == 8 and again["best_epoch"] == 2 and len(averages) == 4  # it does not begin anew
     (best,) = (tmp_path / "run").glob("best_*.weights.h5")
     assert best.name == "best_002.weights.h5"
     for break_it in (lambda: best.write_bytes(b"not HDF5"), best.unlink):
         break_it()
-        with pytest.raises(training.RunError, match="best_002.weights.h5 is missing or damaged"):
-            training.train(None, blobs, tmp_path / "run", epochs=30, resume=True, verbose=False)
+        with pytest.raises(run_folder.RunError, match="best_002.weights.h5 is missing or damaged"):
+            training.resume(tmp_path / "run", blobs, epochs=30, verbose=False)
 
 
 def test_the_dense_recipe_learns_in_the_range_of_its_sigmoid(blobs, tmp_path, monkeypatch):
@@ -465,8 +560,8 @@ def test_the_dense_recipe_learns_in_the_range_of_its_sigmoid(blobs, tmp_path, mo
     monkeypatch.setattr(gan.ConditionalGAN, "train_step", watching)
     training.train(SMALL_DENSE, blobs, tmp_path / "run", epochs=1, verbose=False)
     assert seen[0][0] == (8, 28, 28, 1)
-    noise, labels = training.sample_noise(0, 4, 100), np.array([0, 1, 0, 1])
-    assert 0 <= np.min(generation.load_generator(tmp_path / "run")([noise, labels]))
+    noise, labels = generation.sample_noise(0, 4, 100), np.array([0, 1, 0, 1])
+    assert 0 <= np.min(generation.load_generator(tmp_path / "run").model([noise, labels]))
     record = json.loads((tmp_path / "run/run.json").read_text())
     assert record["recipe"]["pixels"] == "sigmoid" and record["recipe"]["classes"] == 2
 
@@ -474,16 +569,17 @@ def test_the_dense_recipe_learns_in_the_range_of_its_sigmoid(blobs, tmp_path, mo
 def test_layers_that_insist_on_their_defaults_keep_them(tmp_path):
     """Rescaling is one: what it misses is no default but an error."""
     model = keras.Sequential([keras.Input((4,)), keras.layers.Rescaling(1 / 127.5), keras.layers.Dense(3)])
-    training.save_model(model, tmp_path / "model.keras")
+    run_folder.save_model(model, tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(loaded(np.ones((2, 4))), model(np.ones((2, 4))))
     assert [layer.get_config() for layer in loaded.layers] == [layer.get_config() for layer in model.layers]
 
 
 def test_saved_models_say_only_what_differs_from_the_defaults(tmp_path):
-    """So that Keras versions without the newest arguments load them. Every argument that is missing comes back on loading."""
+    """So that Keras versions without the newest arguments load them. Every argument that is missing comes "
+    "back on loading."""
     model = models.build_modulated_generator()
-    training.save_model(model, tmp_path / "model.keras")
+    run_folder.save_model(model, tmp_path / "model.keras")
     assert [path.name for path in tmp_path.iterdir()] == ["model.keras"]
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert json.dumps(loaded.get_config()) == json.dumps(model.get_config())
@@ -493,5 +589,7 @@ def test_saved_models_say_only_what_differs_from_the_defaults(tmp_path):
         layers = json.loads(archive.read("config.json"))["config"]["layers"]
     norm = next(layer["config"] for layer in layers if layer["class_name"] == "BatchNormalization")
     dense = next(layer["config"] for layer in layers if layer["class_name"] == "Dense")
-    assert dense["kernel_initializer"]["config"] == {} and dense["units"] == model.get_layer(dense["name"]).units
+    assert (
+        dense["kernel_initializer"]["config"] == {} and dense["units"] == model.get_layer(dense["name"]).units
+    )
     assert norm["momentum"] == model.get_layer(norm["name"]).momentum and not {"renorm", "axis"} & set(norm)

@@ -6,7 +6,8 @@ Only train steps count as time; measuring and drawing stop the clock. The output
     strip.png   the same noise at equal times, of every contender's first seed
     strips.npz  the pictures of the strip, for going on
     race.json   contenders with every hyper-parameter, minutes, seeds, versions, data source
-A race that was stopped goes on when it is started again into the same folder; finished runs are not run again.
+A race that was stopped goes on when it is started again into the same folder; finished runs are not run
+again.
 """
 
 import csv
@@ -22,18 +23,23 @@ import zipfile
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
+import tensorflow as tf
 from matplotlib import ticker
 
-from fmgan_tf import InputError, data, features, generation, metrics, models, plots, recipes, rivals, training
+from fmgan_tf import InputError, data, features, generation, metrics, models, plots, recipes
+from fmgan_tf.bench import rivals
+from fmgan_tf.runs import callbacks, training
+from fmgan_tf.runs.folder import alone_in, versions, write_csv
 
 SAMPLES = 10_000  # images of each measurement, against all test images
 FIRST = 5.0  # seconds before the first measurement; every later one comes after twice as long
 STYLES = ("-", "--", "-.", ":")
-COLORS = (plots.BLUE, plots.ORANGE, plots.GREEN, plots.GREY, "black", "#CC79A7")
+COLORS = (plots.BLUE, plots.ORANGE, plots.GREEN, plots.GRAY, "black", "#CC79A7")
 
 
 def contender(name):
-    """The recipe of a contender: one of recipes.RECIPES on ten classes, of rivals.RIVALS, or a rung of rivals.LADDER.
+    """The recipe of a contender: one of recipes.RECIPES on ten classes, of rivals.RIVALS, or a rung of
+    rivals.LADDER.
 
     Raises:
         InputError: there is none, or it knows fewer than ten classes; the message lists those that can race.
@@ -42,7 +48,8 @@ def contender(name):
     known |= rivals.LADDER
     if name not in known:
         raise InputError(
-            f"No contender {name!r}; there are {', '.join(known)}. Did you mean {recipes.nearest(name, known)!r}?"
+            f"No contender {name!r}; there are {', '.join(known)}. Did you mean "
+            f"{recipes.nearest(name, known)!r}?"
         )
     return known[name]
 
@@ -61,7 +68,6 @@ def moments(seconds):
 
     Args:
         seconds: float, length of the race.
-
     Returns:
         list of float, rising.
     """
@@ -84,7 +90,7 @@ class _Clock(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch, logs=None):
         seconds = self.spent + time.perf_counter() - self.start
-        training.cool(self.model, self.recipe, min(1.0, seconds / self.end))
+        callbacks.cool(self.model, self.recipe, min(1.0, seconds / self.end))
 
     def on_train_batch_end(self, batch, logs=None):
         float(logs["generator_loss"])  # waits until the step is really over
@@ -104,36 +110,43 @@ def run(recipe, seed, dataset, seconds, real, samples=SAMPLES):
     Args:
         recipe: recipes.Recipe.
         seed: int.
-        dataset: data.FashionMNIST.
+        dataset: fashion_mnist.Dataset.
         seconds: float, of train steps.
         real: metrics.Moments of the features of the test images.
         samples: int, images of each measurement.
-
     Returns:
-        (rows, pictures): list of dicts, see race.csv, and list of uint8 (10, 28, 28, 1), the same noise at each moment.
+        (rows, pictures): list of dicts, see race.csv, and list of uint8 (10, 28, 28, 1), the same noise at
+            each moment.
     """
-    images = data.to_tanh_range(dataset.train_images)
+    images = tf.constant(data.to_tanh_range(dataset.train_images))  # the only copy
     model = build(recipe, seed)
-    stream = data.batches(images, recipe.batch_size, seed, labels=dataset.train_labels if recipe.conditional else None)
-    model.fit(stream, steps_per_epoch=1, shuffle=False, verbose=0)  # compiles; this step is not counted
-    generator = generation.Generator(
-        model.averaged_generator, recipe.latent_dim, 0, "number" if recipe.conditional else None, 10
+    stream = data.batches(
+        images, recipe.batch_size, seed, labels=dataset.train_labels if recipe.conditional else None
     )
-    asked = np.arange(samples) % 10
-    noise = training.sample_noise(seed + 1000, samples, recipe.latent_dim)
+    model.fit(stream, steps_per_epoch=1, shuffle=False, verbose=0)  # compiles; this step is not counted
+    generator = generation.of_recipe(model.averaged_generator, recipe)
+    asked = np.arange(samples) % recipe.classes
+    noise = generation.sample_noise(seed + 1000, samples, recipe.latent_dim)
     rows, pictures = [], []
 
     def measure(model, seconds, steps):
         made = generation.sample_images(generator, noise, asked)
         found, _ = features.classifier_features(made)
         count = steps * recipe.batch_size
-        row = {"contender": recipe.name, "seed": seed, "seconds": round(seconds, 2), "steps": steps, "images": count}
+        row = {
+            "contender": recipe.name,
+            "seed": seed,
+            "seconds": round(seconds, 2),
+            "steps": steps,
+            "images": count,
+        }
         row["epochs"] = round(count / len(images), 3)
         row["fid_fmnist"] = round(metrics.frechet_distance(real, found), 4)
         rows.append(row)
         pictures.append(made[:10])
         print(
-            f"{recipe.name:<11} seed {seed}  {seconds:6.0f} s  {row['epochs']:6.2f} epochs  FID-FMNIST {row['fid_fmnist']:8.3f}",
+            f"{recipe.name:<11} seed {seed}  {seconds:6.0f} s  {row['epochs']:6.2f} epochs  FID-FMNIST "
+            f"{row['fid_fmnist']:8.3f}",
             flush=True,
         )
 
@@ -147,17 +160,16 @@ def race(names, dataset, output, minutes=3.0, seeds=1, samples=SAMPLES):
 
     Args:
         names: list of str, see contender.
-        dataset: data.FashionMNIST.
+        dataset: fashion_mnist.Dataset.
         output: path of a folder, made if need be.
         minutes: float, for every run.
         seeds: int, runs of every contender, with seeds 0, 1, …
         samples: int, images of each measurement.
-
     Returns:
         list of dicts, the rows of race.csv.
-
     Raises:
-        InputError: an unknown contender, or the folder holds another race, or a damaged one, or one that is still going on.
+        InputError: an unknown contender, or the folder holds another race, or a damaged one, or one that is
+            still going on.
     """
     output = pathlib.Path(output)
     contenders = [contender(name) for name in dict.fromkeys(names)]
@@ -167,10 +179,10 @@ def race(names, dataset, output, minutes=3.0, seeds=1, samples=SAMPLES):
         "seeds": seeds,
         "samples": samples,
         "data": dataset.source,
-        "versions": training.versions(),
+        "versions": versions(),
     }
     output.mkdir(parents=True, exist_ok=True)
-    with training.alone_in(output):
+    with alone_in(output):
         return _race(contenders, record, dataset, output, minutes, seeds, samples)
 
 
@@ -184,10 +196,13 @@ def _race(contenders, record, dataset, output, minutes, seeds, samples):
         raise InputError(f"The race in {output} is damaged ({error}). Choose another folder.") from error
     if another:
         raise InputError(
-            f"{output} holds another race: another length, other contenders or versions. Choose another folder."
+            f"{output} holds another race: another length, other contenders or versions. Choose another "
+            "folder."
         )
     plots.write_whole(path, json.dumps(record, indent=2))
-    real = metrics.Moments.of(features.classifier_features(dataset.test_images, label="features of test images")[0])
+    real = metrics.Moments.of(
+        features.classifier_features(dataset.test_images, label="features of test images")[0]
+    )
     for seed in range(seeds):
         for recipe in contenders:
             if (recipe.name, seed) in done:
@@ -205,7 +220,6 @@ def read(output):
 
     Args:
         output: pathlib.Path of its folder.
-
     Returns:
         (rows, strips): see show and show_strip; empty where no run is finished.
     """
@@ -221,14 +235,10 @@ def read(output):
 
 
 def _keep(output, rows, strips):
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0])
-    writer.writeheader()
-    writer.writerows(rows)
     kept = io.BytesIO()
     np.savez_compressed(kept, **strips)
     plots.write_whole(output / "strips.npz", kept.getvalue())
-    plots.write_whole(output / "race.csv", text.getvalue())
+    write_csv(output / "race.csv", list(rows[0]), [row.values() for row in rows])
     plots.save_figure(output / "race.png", show(rows))
     plots.save_figure(output / "strip.png", show_strip(rows, strips))
 
@@ -238,7 +248,6 @@ def show(rows):
 
     Args:
         rows: list of dicts, see race.csv.
-
     Returns:
         matplotlib Figure.
     """
@@ -273,7 +282,6 @@ def show_strip(rows, strips, moments=5):
         rows: list of dicts, see race.csv.
         strips: dict from contender to uint8 (measurements, 10, 28, 28, 1), of its seed 0.
         moments: int, how many times are shown at most.
-
     Returns:
         matplotlib Figure.
     """

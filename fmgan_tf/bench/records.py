@@ -1,10 +1,11 @@
 """Keeps finished runs in assets/ and makes README's tables and the pictures of its races from what is there.
 
 python -m fmgan_tf evaluate RUN --output RUN
-python -m fmgan_tf.records keep RUN                  # -> assets/RECIPE, with the generator: a shipped model
-python -m fmgan_tf.records keep RUN three-minutes    # -> assets/three-minutes/RECIPE, records and pictures only
-python -m fmgan_tf.records table                     # README's tables anew
-python -m fmgan_tf.records races                     # assets/race/*.png anew, from race.csv and strips.npz in its folders
+python -m fmgan_tf.bench.records keep RUN                  # -> assets/RECIPE, with the generator: a shipped
+model python -m fmgan_tf.bench.records keep RUN three-minutes    # -> assets/three-minutes/RECIPE, records and
+pictures only python -m fmgan_tf.bench.records table                     # README's tables anew
+python -m fmgan_tf.bench.records races                     # assets/race/*.png anew, from race.csv and
+strips.npz in its folders
 """
 
 import argparse
@@ -17,11 +18,15 @@ import shutil
 import sys
 import zipfile
 
+import h5py
+import imageio.v3 as imageio
 import numpy as np
 
-from fmgan_tf import InputError, pretrained
+from fmgan_tf import InputError, generation, plots, pretrained
+from fmgan_tf.bench import race
+from fmgan_tf.runs.folder import read_record, sample_paths, save_model
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 RECORDS = ("run.json", "history.csv", "evaluation.json")
 STAGES = 6
 
@@ -31,7 +36,6 @@ def round_weights(weights):
 
     Args:
         weights: float32 (any shape); arrays of up to 1,000 numbers stay as they are.
-
     Returns:
         float32 of the same shape.
     """
@@ -42,18 +46,15 @@ def round_weights(weights):
 
 
 def save_small(model, path):
-    """Saves a model as a plain Keras file that is far smaller: weights rounded, and what they no longer say compressed.
+    """Saves a model as a plain Keras file that is far smaller: weights rounded, and what they no longer say
+    compressed.
 
     Args:
         model: keras.Model; its weights are rounded in place, see round_weights.
         path: ends in .keras.
     """
-    import h5py
-
-    from fmgan_tf import training
-
     model.set_weights([round_weights(weight) for weight in model.get_weights()])
-    training.save_model(model, path)
+    save_model(model, path)
     with zipfile.ZipFile(path) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
     # Bytes of equal weight side by side (HDF5's shuffle) compress far better than whole numbers in turn
@@ -64,7 +65,11 @@ def save_small(model, path):
 
         def copy(name, item):
             if isinstance(item, h5py.Dataset):
-                large = {"compression": "gzip", "compression_opts": 9, "shuffle": True} if item.size > 1000 else {}
+                large = (
+                    {"compression": "gzip", "compression_opts": 9, "shuffle": True}
+                    if item.size > 1000
+                    else {}
+                )
                 made = target.create_dataset(name, data=item[()], **large)
             else:
                 made = target.require_group(name)
@@ -79,12 +84,12 @@ def save_small(model, path):
 
 
 def cut(sheet, conditional):
-    """The images of a sample sheet, in rows for the strip: of every class the first two, or the first sixteen.
+    """The images of a sample sheet, in rows for the strip: of every class the first two, or the first
+    sixteen.
 
     Args:
         sheet: uint8 (height, width), as `train` wrote it for 28 pixels.
         conditional: bool, whether its rows are classes.
-
     Returns:
         uint8 (N, 28, 28, 1).
     """
@@ -92,7 +97,10 @@ def cut(sheet, conditional):
     rows, columns = (size // 29 for size in sheet.shape)
     images = np.stack(
         [
-            [sheet[29 * row + 1 : 29 * row + 29, 29 * column + 1 : 29 * column + 29] for column in range(columns)]
+            [
+                sheet[29 * row + 1 : 29 * row + 29, 29 * column + 1 : 29 * column + 29]
+                for column in range(columns)
+            ]
             for row in range(rows)
         ]
     )[..., None]
@@ -107,16 +115,11 @@ def keep(run, group=None):
     Args:
         run: path of a finished run folder that `evaluate --output` has written to as well.
         group: None to ship the model, else the name of a folder in assets/ for records and pictures alone.
-
     Raises:
         InputError: the run is not finished or not evaluated.
     """
-    import imageio.v3 as imageio
-
-    from fmgan_tf import generation, plots, training
-
     run = pathlib.Path(run)
-    record = training.read_record(run)
+    record = read_record(run)
     if record["status"] != "complete" or not (run / "evaluation.json").exists():
         raise InputError(f"{run} is not ready: finish it, then evaluate {run} --output {run}")
     name, conditional = record["recipe"]["name"], record["recipe"]["conditional"]
@@ -124,7 +127,7 @@ def keep(run, group=None):
     folder.mkdir(parents=True, exist_ok=True)
     for file in RECORDS:
         shutil.copy(run / file, folder / file)
-    paths = [*training.sample_paths(run), run / "samples.png"]
+    paths = [*sample_paths(run), run / "samples.png"]
     chosen = [paths[index] for index in np.linspace(0, len(paths) - 1, STAGES).round().astype(int)]
     strip = [cut(imageio.imread(path), conditional) for path in chosen]
     plots.save_png(folder / "stages.png", plots.tile(np.concatenate(strip), columns=len(strip[0]), scale=2))
@@ -133,12 +136,11 @@ def keep(run, group=None):
     shutil.copy(run / "losses.png", folder / "losses.png")
     frames = [paths[index] for index in np.unique(np.linspace(0, len(paths) - 1, 24).round().astype(int))]
     plots.save_gif(folder / "samples.gif", [imageio.imread(path)[::2, ::2] for path in frames])
-    save_small(generation.load_generator(run), folder / "generator.keras")
+    save_small(generation.load_generator(run).model, folder / "generator.keras")
     digest = hashlib.sha256((folder / "generator.keras").read_bytes()).hexdigest()
-    source = pathlib.Path(pretrained.__file__)
-    lines = {**pretrained.SHA256, f"{name}/generator.keras": digest}
-    body = "".join(f'    "{file}": "{hexadecimal}",\n' for file, hexadecimal in lines.items())
-    plots.write_whole(source, re.sub(r"(?<=^SHA256 = \{\n)(.|\n)*?(?=^\})", body, source.read_text(), flags=re.M))
+    sums = pretrained.digests() | {f"{name}/generator.keras": digest}
+    lines = [f"{hexadecimal}  {file}\n" for file, hexadecimal in sums.items()]
+    plots.write_whole(pretrained.ASSETS / pretrained.SUMS, "".join(lines))
 
 
 def table(group=None):
@@ -146,7 +148,6 @@ def table(group=None):
 
     Args:
         group: see keep.
-
     Returns:
         str, Markdown.
     """
@@ -160,7 +161,8 @@ def table(group=None):
         figures = report["figures"]
         fid, agreement = figures["fid_fmnist"], figures.get("label_agreement")
         lines.append(
-            f"| `{run['recipe']['name']}` | {run['seconds']:,.0f} | {run['images_per_second']:,} | {fid['value']:.2f} ± "
+            f"| `{run['recipe']['name']}` | {run['seconds']:,.0f} | {run['images_per_second']:,} | "
+            f"{fid['value']:.2f} ± "
             f"{fid['standard_error']:.2f} ({fid['floor']:.2f}) | {figures['precision']['value']:.2f} "
             f"({figures['precision']['floor']:.2f}) | {figures['recall']['value']:.2f} "
             f"({figures['recall']['floor']:.2f}) | {format(agreement['value'], '.1%') if agreement else ''} |"
@@ -169,9 +171,8 @@ def table(group=None):
 
 
 def draw_races():
-    """Writes race.png and strip.png to assets/race: all races whose race.csv and strips.npz are kept in folders there."""
-    from fmgan_tf import plots, race
-
+    """Writes race.png and strip.png to assets/race: all races whose race.csv and strips.npz are kept in
+    folders there."""
     folder, rows, strips = pretrained.ASSETS / "race", [], {}
     for path in sorted(folder.glob("*/race.csv")):
         more_rows, more_strips = race.read(path.parent)
@@ -184,20 +185,25 @@ def draw_races():
 def fill(text):
     """README's text with every table of results made anew.
 
-    A table stands between <!-- results GROUP --> and <!-- end -->; without a GROUP it is that of the shipped models.
+    A table stands between <!-- results GROUP --> and <!-- end -->; without a GROUP it is that of the shipped
+    models.
     """
     return re.sub(
-        r"(<!-- results ?([\w-]*) -->\n)(?:.|\n)*?(?=<!-- end -->)", lambda found: found[1] + table(found[2]), text
+        r"(<!-- results ?([\w-]*) -->\n)(?:.|\n)*?(?=<!-- end -->)",
+        lambda found: found[1] + table(found[2]),
+        text,
     )
 
 
 def main(arguments=None):
     """Runs the command line and returns its exit code: 0 or 2 (bad input)."""
-    parser = argparse.ArgumentParser(prog="fmgan_tf.records", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="fmgan_tf.bench.records", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     keeping = commands.add_parser("keep", help="keep a finished and evaluated run in assets/")
     keeping.add_argument("run", type=pathlib.Path)
-    keeping.add_argument("group", nargs="?", help="folder in assets/ for records alone (default: ship the model)")
+    keeping.add_argument(
+        "group", nargs="?", help="folder in assets/ for records alone (default: ship the model)"
+    )
     commands.add_parser("table", help="make README's tables of results anew")
     commands.add_parser("races", help="draw the pictures of the races in assets/race/ anew")
     arguments = parser.parse_args(arguments)
@@ -209,7 +215,7 @@ def main(arguments=None):
         readme = ROOT / "README.md"
         readme.write_text(fill(readme.read_text()))
     except (InputError, OSError) as error:
-        print(f"fmgan_tf.records: {error}", file=sys.stderr)
+        print(f"fmgan_tf.bench.records: {error}", file=sys.stderr)
         return 2
     return 0
 

@@ -1,7 +1,9 @@
 """How well a train step uses the processor: python -m fmgan_tf roofline.
 
-An operation does so much arithmetic (FLOPs) and moves so many bytes between processor and memory. It can be no faster than
-the slower of the two allows: the roof is peak * min(1, intensity / ridge), with intensity = FLOPs / bytes and ridge = peak /
+An operation does so much arithmetic (FLOPs) and moves so many bytes between processor and memory. It can be
+no faster than
+the slower of the two allows: the roof is peak * min(1, intensity / ridge), with intensity = FLOPs / bytes and
+    ridge = peak /
 bandwidth. Below the ridge an operation is memory-bound: the processor waits for numbers.
 
 Source: Williams, Waterman and Patterson 2009, https://doi.org/10.1145/1498765.1498785.
@@ -14,16 +16,49 @@ import matplotlib.pyplot as plt
 import numpy as np
 import tensorflow as tf
 
-from fmgan_tf import data, plots, race
+from fmgan_tf import data
+from fmgan_tf.bench import race
 
 # Operations that neither compute nor copy, and those that only copy. All others count one FLOP per number.
 _FREE = {
-    *("Const", "Placeholder", "Identity", "IdentityN", "NoOp", "ReadVariableOp", "Reshape", "Squeeze", "ExpandDims"),
+    *(
+        "Const",
+        "Placeholder",
+        "Identity",
+        "IdentityN",
+        "NoOp",
+        "ReadVariableOp",
+        "Reshape",
+        "Squeeze",
+        "ExpandDims",
+    ),
     *("Shape", "ShapeN", "StopGradient", "PreventGradient", "BroadcastGradientArgs"),
 }
 _COPIES = {
-    *("AssignVariableOp", "BroadcastTo", "Cast", "ConcatV2", "Fill", "GatherNd", "GatherV2", "MirrorPad", "OneHot"),
-    *("Pack", "Pad", "PadV2", "ResourceGather", "Slice", "Split", "StridedSlice", "Tile", "Transpose", "Unpack", "ZerosLike"),
+    *(
+        "AssignVariableOp",
+        "BroadcastTo",
+        "Cast",
+        "ConcatV2",
+        "Fill",
+        "GatherNd",
+        "GatherV2",
+        "MirrorPad",
+        "OneHot",
+    ),
+    *(
+        "Pack",
+        "Pad",
+        "PadV2",
+        "ResourceGather",
+        "Slice",
+        "Split",
+        "StridedSlice",
+        "Tile",
+        "Transpose",
+        "Unpack",
+        "ZerosLike",
+    ),
 }
 
 
@@ -82,7 +117,8 @@ class View(NamedTuple):
 
 
 def _numbers(tensor):
-    """How many numbers a tensor holds; 0 where its shape is not known, as for what is no tensor of numbers."""
+    """How many numbers a tensor holds; 0 where its shape is not known, as for what is no tensor of
+    numbers."""
     if tensor.dtype in (tf.resource, tf.variant, tf.string) or not tensor.shape.is_fully_defined():
         return 0
     return tensor.shape.num_elements()
@@ -95,7 +131,11 @@ def _count(operation):
         return Operation(operation.name, kind, 0, 0)
     tensors = [*inputs, *outputs]
     moved = sum(_numbers(tensor) * tensor.dtype.size for tensor in tensors if _numbers(tensor))
-    if kind in ("AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp"):  # the variable itself is a resource
+    if kind in (
+        "AssignVariableOp",
+        "AssignAddVariableOp",
+        "AssignSubVariableOp",
+    ):  # the variable itself is a resource
         moved *= 2 if kind == "AssignVariableOp" else 3
     if kind == "MatMul":
         flops = 2 * _numbers(outputs[0]) * inputs[0].shape[0 if operation.get_attr("transpose_a") else 1]
@@ -115,12 +155,12 @@ def _count(operation):
 def operations(function, *inputs):
     """What a function computes when TensorFlow has compiled it, without what nobody needs.
 
-    Fused operations are counted as if they were not fused, and zeros at the edge of a convolution as multiplied with.
+    Fused operations are counted as if they were not fused, and zeros at the edge of a convolution as
+    multiplied with.
 
     Args:
         function: of tensors.
         inputs: its arguments, tensors or tf.TensorSpec of known shape, in tuples or not.
-
     Returns:
         list of Operation, those that do or move nothing left out.
     """
@@ -152,7 +192,6 @@ def measure_peak(size=2048):
 
     Args:
         size: int, rows and columns.
-
     Returns:
         float.
     """
@@ -166,7 +205,6 @@ def measure_bandwidth(megabytes=256):
 
     Args:
         megabytes: int, size of each array; far more than the processor's caches hold.
-
     Returns:
         float, two reads and one write counted.
     """
@@ -185,9 +223,8 @@ def view(recipe, dataset, peak, bandwidth):
 
     Args:
         recipe: recipes.Recipe, see race.contender.
-        dataset: data.FashionMNIST.
+        dataset: fashion_mnist.Dataset.
         peak, bandwidth: float, see measure_peak and measure_bandwidth.
-
     Returns:
         View.
     """
@@ -206,7 +243,6 @@ def table(views):
 
     Args:
         views: list of View.
-
     Returns:
         str.
     """
@@ -232,7 +268,6 @@ def show(views):
 
     Args:
         views: list of View, of one machine.
-
     Returns:
         matplotlib Figure.
     """
@@ -245,14 +280,27 @@ def show(views):
         drawn = [operation for operation in one.operations if operation.flops and operation.bytes]
         x = np.array([operation.flops / operation.bytes for operation in drawn])
         share = np.array([max(one.roof(operation)) for operation in drawn]) / one.least
-        roof = np.minimum(peak, x * bandwidth) / 1e9 * 1.25**number  # beside each other, not on top of each other
+        roof = (
+            np.minimum(peak, x * bandwidth) / 1e9 * 1.25**number
+        )  # beside each other, not on top of each other
         axis.scatter(x, roof, 1500 * share, color=color, alpha=0.5, linewidths=0)
         moved = sum(operation.bytes for operation in one.operations)
         achieved = one.flops / one.seconds / 1e9
-        axis.plot(one.flops / moved, achieved, "*", color=color, markersize=16, markeredgecolor="white", label=one.name)
+        axis.plot(
+            one.flops / moved,
+            achieved,
+            "*",
+            color=color,
+            markersize=16,
+            markeredgecolor="white",
+            label=one.name,
+        )
     axis.axvline(peak / bandwidth, color="black", linestyle=":", linewidth=1)
     axis.set(xscale="log", yscale="log", xlabel="intensity, FLOP per byte", ylabel="GFLOP/s")
-    axis.legend(title="star: the whole step, measured\ndots: operations at their roof,\narea: share of its seconds", frameon=False)
+    axis.legend(
+        title="star: the whole step, measured\ndots: operations at their roof,\narea: share of its seconds",
+        frameon=False,
+    )
     axis.grid(alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()

@@ -1,9 +1,10 @@
-"""Writes the repository's address from pyproject.toml into every badge and bootstrap cell: python -m fmgan_tf.stamp"""
+"""Writes the repository's address from pyproject.toml into every badge and bootstrap cell: python -m
+fmgan_tf.bench.stamp"""
 
 import pathlib
 import re
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def repository():
@@ -19,12 +20,13 @@ def stamp(text, address):
     Args:
         text: str.
         address: str, see repository.
-
     Returns:
         str.
     """
     slug = address.removeprefix("https://github.com/")
-    text = re.sub(r"(colab\.research\.google\.com/github/)[\w.-]+/[\w.-]+(/blob/)", rf"\g<1>{slug}\g<2>", text)
+    text = re.sub(
+        r"(colab\.research\.google\.com/github/)[\w.-]+/[\w.-]+(/blob/)", rf"\g<1>{slug}\g<2>", text
+    )
     return re.sub(r'(REPOSITORY = \\?")[^"\\]+(\\?")', rf"\g<1>{address}\g<2>", text)
 
 

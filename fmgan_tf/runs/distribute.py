@@ -1,7 +1,8 @@
-"""More than one device, or machine, on tf.distribute: replicas together do what one device does with the whole batch.
+"""More than one device, or machine, on tf.distribute: replicas together do what one device does with the
+whole batch.
 
-Every replica gets its part of the batch's images, noise and shifts; gradients are averaged over the replicas; batch
-normalisation sees the whole batch; and every replica then takes the same step.
+Every replica gets its part of the batch's images, noise and shifts; gradients are averaged over the replicas;
+batch normalization sees the whole batch; and every replica then takes the same step.
 """
 
 import json
@@ -20,12 +21,11 @@ def build_strategy(name):
         name: "one" device; "mirrored" on all GPUs of this machine, without any on all logical CPU devices; or
             "multiworker", on all machines that TF_CONFIG names, see
             https://www.tensorflow.org/guide/distributed_training. It waits until all of them are there.
-
     Returns:
         tf.distribute.Strategy.
-
     Raises:
-        InputError: "multiworker" without a TF_CONFIG that names a cluster and this task, or the cluster does not come about.
+        InputError: "multiworker" without a TF_CONFIG that names a cluster and this task, or the cluster does
+            not come about.
     """
     if name == "mirrored":
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
@@ -41,7 +41,8 @@ def build_strategy(name):
         except (ValueError, KeyError, TypeError):
             raise InputError(
                 f"TF_CONFIG is {text!r}, expected JSON like "
-                '{"cluster": {"worker": ["host-a:12345", "host-b:12345"]}, "task": {"type": "worker", "index": 0}}, '
+                '{"cluster": {"worker": ["host-a:12345", "host-b:12345"]}, "task": {"type": "worker", '
+                '"index": 0}}, '
                 "the same cluster on every machine and an index of its own on each"
             ) from None
         try:
@@ -49,7 +50,8 @@ def build_strategy(name):
         except (tf.errors.OpError, ValueError) as error:
             reason = getattr(error, "message", str(error)).splitlines()[0]
             raise InputError(
-                f"The cluster {workers} does not come about: {reason}. Each worker needs HOST:PORT, a free port and all the others"
+                f"The cluster {workers} does not come about: {reason}. Each worker needs HOST:PORT, a free "
+                "port and all the others"
             ) from error
     return tf.distribute.get_strategy()
 
@@ -72,7 +74,6 @@ def split(stream, batch_size, strategy):
         stream: tf.data.Dataset of whole batches, see data.batches.
         batch_size: int, a multiple of the number of replicas.
         strategy: tf.distribute.Strategy.
-
     Returns:
         what fit() takes.
     """
@@ -98,16 +99,16 @@ def shared(kind, batch_size):
     Args:
         kind: gan.GAN or gan.ConditionalGAN.
         batch_size: int, of all replicas together.
-
     Returns:
-        a subclass, to be built and trained in a strategy's scope with optimizers of the class that averaging gives.
+        a subclass, to be built and trained in a strategy's scope with optimizers of the class that averaging
+        gives.
     """
 
     class Shared(kind):
         def __init__(self, generator, discriminator, **settings):
             super().__init__(generator, discriminator, **settings)
-            _synchronise(generator)
-            _synchronise(discriminator)
+            _synchronize(generator)
+            _synchronize(discriminator)
 
         def draw(self, count, number):
             return _mine(super().draw(count * _replicas(), number), count)
@@ -120,7 +121,9 @@ def shared(kind, batch_size):
 
         def train_step(self, batch):
             rows = batch_size // _replicas()  # between workers TensorFlow forgets it
-            batch = tf.nest.map_structure(lambda array: tf.ensure_shape(array, (rows, *array.shape[1:])), batch)
+            batch = tf.nest.map_structure(
+                lambda array: tf.ensure_shape(array, (rows, *array.shape[1:])), batch
+            )
             return _in_rows(super().train_step(batch))
 
         def test_step(self, batch):
@@ -134,7 +137,6 @@ def averaging(kind):
 
     Args:
         kind: a keras.optimizers.Optimizer class.
-
     Returns:
         a subclass.
     """
@@ -151,22 +153,24 @@ def _replicas():
 
 
 def _mine(whole, count):
-    """This replica's part of what is drawn for all of them, so that it is the part that it would be on one device."""
+    """This replica's part of what is drawn for all of them, so that it is the part that it would be on one
+    device."""
     parts = tf.reshape(whole, (_replicas(), count, whole.shape[-1]))
     return parts[tf.distribute.get_replica_context().replica_id_in_sync_group]
 
 
 def _in_rows(values):
-    """Scalars as they are, but between workers as arrays of one number: there Keras averages along an axis."""
+    """Scalars as they are, but between workers as arrays of one number: there Keras averages along an
+    axis."""
     if is_multiworker(tf.distribute.get_strategy()):
         return {name: value[None] for name, value in values.items()}
     return values
 
 
-def _synchronise(network):
-    """Makes its batch normalisation see the batches of all replicas as one."""
+def _synchronize(network):
+    """Makes its batch normalization see the batches of all replicas as one."""
     for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = True
         elif isinstance(layer, keras.Model):
-            _synchronise(layer)
+            _synchronize(layer)

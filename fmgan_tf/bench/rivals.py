@@ -1,5 +1,5 @@
-"""What the course's recipes race against: the network of a well-known tutorial, the prototype that cgan grew from, and the
-ladder of changes that lead from the one to cgan."""
+"""What the course's recipes race against: the network of a well-known tutorial, the prototype that cgan grew
+from, and the ladder of changes that lead from the one to cgan."""
 
 import dataclasses
 
@@ -15,10 +15,8 @@ def build_tutorial_generator(latent_dim=100, image_size=28):
     Args:
         latent_dim: int.
         image_size: 28.
-
     Returns:
         keras.Model, float32 (batch, latent_dim) -> float32 (batch, 28, 28, 1) in [-1, 1].
-
     Source: https://www.tensorflow.org/tutorials/generative/dcgan, its layers in our own words.
     """
     noise = keras.Input((latent_dim,), name="noise")
@@ -28,7 +26,9 @@ def build_tutorial_generator(latent_dim=100, image_size=28):
     for filters, strides in ((128, 1), (64, 2)):
         x = layers.Conv2DTranspose(filters, 5, strides=strides, padding="same", use_bias=False)(x)
         x = layers.LeakyReLU(negative_slope=0.3)(layers.BatchNormalization()(x))
-    image = layers.Conv2DTranspose(1, 5, strides=2, padding="same", use_bias=False, activation="tanh", name="image")(x)
+    image = layers.Conv2DTranspose(
+        1, 5, strides=2, padding="same", use_bias=False, activation="tanh", name="image"
+    )(x)
     return keras.Model(noise, image, name="tutorial_generator")
 
 
@@ -37,7 +37,6 @@ def build_tutorial_discriminator(image_size=28):
 
     Args:
         image_size: 28.
-
     Returns:
         keras.Model, float32 (batch, 28, 28, 1) -> float32 logits (batch, 1).
     """
@@ -45,24 +44,25 @@ def build_tutorial_discriminator(image_size=28):
     for filters in (64, 128):
         x = layers.Conv2D(filters, 5, strides=2, padding="same")(x)
         x = layers.Dropout(0.3)(layers.LeakyReLU(negative_slope=0.3)(x))
-    return keras.Model(image, layers.Dense(1, name="logit")(layers.Flatten()(x)), name="tutorial_discriminator")
+    return keras.Model(
+        image, layers.Dense(1, name="logit")(layers.Flatten()(x)), name="tutorial_discriminator"
+    )
 
 
 def build_prototype_generator(latent_dim=64, image_size=28, classes=10):
-    """The generator of the first small conditional network that was fast on two cores: cgan's with ReLU, and with label
-    vectors as quiet as Keras makes them. 342,929 parameters.
+    """The generator of the first small conditional network that was fast on two cores: cgan's with ReLU, and
+    with label vectors as quiet as Keras makes them. 342,929 parameters.
 
     Args:
         latent_dim: int.
         image_size: 28.
         classes: int.
-
     Returns:
         keras.Model, [float32 (batch, latent_dim), int32 (batch,)] -> float32 (batch, 28, 28, 1) in [-1, 1].
     """
     noise = keras.Input((latent_dim,), name="noise")
     label = keras.Input((), dtype="int32", name="label")
-    x = layers.Concatenate()([noise, models._embed(label, classes, 32, 0.03)])
+    x = layers.Concatenate()([noise, models.embed_label(label, classes, 32, 0.03)])
     x = layers.Reshape((7, 7, 64))(layers.Dense(7 * 7 * 64, use_bias=False)(x))
     x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
     for filters in (32, 16):
@@ -73,12 +73,12 @@ def build_prototype_generator(latent_dim=64, image_size=28, classes=10):
 
 
 def build_prototype_discriminator(image_size=28, classes=10):
-    """The discriminator of the same prototype: strided convolutions, a dense layer, projection. 370,913 parameters.
+    """The discriminator of the same prototype: strided convolutions, a dense layer, projection. 370,913
+    parameters.
 
     Args:
         image_size: 28.
         classes: int.
-
     Returns:
         keras.Model, [float32 (batch, 28, 28, 1), int32 (batch,)] -> float32 logits (batch, 1).
     """
@@ -87,30 +87,30 @@ def build_prototype_discriminator(image_size=28, classes=10):
     for filters, size in ((32, 4), (64, 4), (128, 3)):
         x = layers.LeakyReLU(negative_slope=0.2)(layers.Conv2D(filters, size, strides=2, padding="same")(x))
     x = layers.LeakyReLU(negative_slope=0.2)(layers.Dense(128)(layers.Flatten()(x)))
-    agreement = layers.Dot(axes=1)([models._embed(label, classes, 128, 0.03), x])
+    agreement = layers.Dot(axes=1)([models.embed_label(label, classes, 128, 0.03), x])
     logit = layers.Add(name="logit")([layers.Dense(1)(x), agreement])
     return keras.Model([image, label], logit, name="prototype_discriminator")
 
 
 def build_spectral_discriminator(image_size=28, classes=10):
-    """cgan's discriminator with spectral normalisation of every layer that sees the image (Miyato et al. 2018,
-    https://arxiv.org/abs/1802.05957).
+    """cgan's discriminator with spectral normalization of every layer that sees the image (Miyato et al.
+    2018, https://arxiv.org/abs/1802.05957).
 
     Args:
         image_size: 28.
         classes: int.
-
     Returns:
-        keras.Model, [float32 (batch, 28, 28, 1), int32 (batch,)] -> [float32 logits (batch, 1), (batch, classes)].
+        keras.Model, [float32 (batch, 28, 28, 1), int32 (batch,)] -> [float32 logits (batch, 1), (batch,
+        classes)].
     """
 
-    def normalised(network):
+    def normalized(network):
         if isinstance(network, layers.Conv2D | layers.Dense):
             return layers.SpectralNormalization(type(network).from_config(network.get_config()))
         return network.from_config(network.get_config())
 
     model = models.build_classifying_discriminator(image_size, classes)
-    return keras.models.clone_model(model, clone_function=normalised)
+    return keras.models.clone_model(model, clone_function=normalized)
 
 
 def _in_bfloat16(build, **sizes):
@@ -166,9 +166,11 @@ RIVALS = {
 
 
 def _ladder():
-    """From the tutorial to what cgan is in a short run, one change at a time, and then three changes that do not belong to it.
+    """From the tutorial to what cgan is in a short run, one change at a time, and then three changes that do
+    not belong to it.
 
-    What cgan has beyond the last rung, shift, label_decay and ema_decay, pays in runs that are longer than the ladder's.
+    What cgan has beyond the last rung, shift, label_decay and ema_decay, pays in runs that are longer than
+    the ladder's.
     """
     last, rungs = RIVALS["tutorial"], []
     for name, summary, changes in (
@@ -194,16 +196,20 @@ def _ladder():
         ("batch-32", "batches of 32", {"batch_size": 32}),
         ("shift", "the discriminator sees images moved by up to one pixel", {"shift": 1}),
         (
-            "recognise",
+            "recognize",
             "a discriminator that also names the class, of half the weights",
             {"discriminator": "build_classifying_discriminator", "label_weight": 1.0},
         ),
-        ("modulate", "a generator whose noise and label speak in every stage", {"generator": "build_modulated_generator"}),
+        (
+            "modulate",
+            "a generator whose noise and label speak in every stage",
+            {"generator": "build_modulated_generator"},
+        ),
     ):
         last = dataclasses.replace(last, name=name, summary=summary, **changes)
         rungs.append(last)
     beside = {
-        "spectral": ("with spectral normalisation", {"discriminator": "build_spectral_discriminator"}),
+        "spectral": ("with spectral normalization", {"discriminator": "build_spectral_discriminator"}),
         "cooldown": ("with rates that fall to zero from the start on", {"cooldown": 1.0}),
         "bfloat16": (
             "in bfloat16",

@@ -1,0 +1,547 @@
+"""One page about what a generator has learned: figures, tables and findings, made by `python -m fmgan_tf
+analyze`."""
+
+import base64
+import io
+import pathlib
+import sys
+import time
+
+import jinja2
+import matplotlib.pyplot as plt
+import numpy as np
+
+from fmgan_tf import InputError, analysis, data, fashion_mnist, generation, metrics, plots
+from fmgan_tf.runs import evaluation, sources
+from fmgan_tf.runs.folder import writable, write_csv
+
+# Paul Tol's "muted" colors, and gray: ten that color-blind readers can tell apart. Names stand beside them
+# all the same.
+COLORS = "#332288 #88CCEE #44AA99 #117733 #999933 #DDCC77 #CC6677 #882255 #AA4499 #7F7F7F".split()
+EMBEDDED = 2000  # images of either side in an embedding; t-SNE takes longer than linear in their number
+CLUSTERED = 10_000  # images of either side that are searched for clusters, in CLUSTER_PARTS disjoint samples
+CLUSTER_PARTS = 5
+COPIES = (
+    0.03  # share of images nearer to a training image than one in a hundred test images is: thrice the usual
+)
+LARGE_EFFECT = 0.2  # smaller differences of attributes are not called a finding, however significant
+
+
+# Figures. Each returns a matplotlib Figure.
+
+
+def show_embedding(places, labels, is_real, title, images=None):
+    """Two panels of the same points: real and generated images, colored by class, with the names at the
+    classes' middles.
+
+    Args:
+        places: float (N, 2).
+        labels: int (N,).
+        is_real: bool (N,).
+        title: str.
+        images: uint8 (N, 28, 28, 1); with them, small pictures stand on the right panel for some of the
+            points.
+    Returns:
+        matplotlib Figure.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(11, 5), sharex=True, sharey=True)
+    for axis, chosen, name in (
+        (axes[0], is_real, "real test images"),
+        (axes[1], ~is_real, "generated images"),
+    ):
+        axis.scatter(*places[~chosen].T, s=2, color="#DDDDDD", rasterized=True)
+        for label in np.unique(labels):
+            here = places[chosen & (labels == label)]
+            axis.scatter(*here.T, s=3, color=COLORS[label], rasterized=True)
+            if len(here):
+                axis.annotate(
+                    fashion_mnist.CLASS_NAMES[label],
+                    np.median(here, axis=0),
+                    ha="center",
+                    va="center",
+                    fontsize=9,
+                    zorder=5,
+                    bbox={
+                        "boxstyle": "round,pad=0.15",
+                        "facecolor": "white",
+                        "edgecolor": COLORS[label],
+                        "alpha": 0.85,
+                    },
+                )
+        axis.set(title=f"{name} (gray: the others)", xlabel=f"{title}, first axis", xticks=[], yticks=[])
+    axes[0].set_ylabel(f"{title}, second axis")
+    if images is not None:
+        place_thumbnails(axes[1], places[~is_real], images[~is_real])
+    figure.tight_layout()
+    return figure
+
+
+def place_thumbnails(axis, places, images, most=70):
+    """Small pictures on a scatter, one in every cell of a coarse grid that holds a point."""
+    span = np.ptp(places, axis=0)
+    cells = np.floor((places - places.min(0)) / (span + 1e-9) * 14).astype(int)
+    _, chosen = np.unique(cells, axis=0, return_index=True)
+    size = span / 18
+    for index in chosen[:: max(1, len(chosen) // most)]:
+        x, y = places[index]
+        extent = (x - size[0] / 2, x + size[0] / 2, y - size[1] / 2, y + size[1] / 2)
+        axis.imshow(
+            255 - images[index, :, :, 0],
+            cmap="gray",
+            vmin=0,
+            vmax=255,
+            extent=extent,
+            aspect="auto",
+            zorder=3,
+        )
+    axis.autoscale()
+
+
+def show_confusion(asked, recognized, classes):
+    """The classes asked for against those recognized, as shares of each row."""
+    counts = np.zeros((10, 10), int)
+    np.add.at(counts, (asked, recognized), 1)
+    figure = plots.show_confusion(counts, list(fashion_mnist.CLASS_NAMES))
+    axis = figure.axes[0]
+    axis.set(
+        ylabel="asked for", title=f"Generated images: {(asked == recognized).mean():.1%} recognized as asked"
+    )
+    axis.set_ylim(max(classes) + 0.5, min(classes) - 0.5)
+    return figure
+
+
+def show_class_figures(rows):
+    """Bars of diversity, precision and recall for every class."""
+    names = [fashion_mnist.CLASS_NAMES[label] for label in rows]
+    figure, axes = plt.subplots(3, 1, figsize=(7.5, 6), sharex=True)
+    for axis, key, ideal in zip(axes, ("diversity", "precision", "recall"), (1.0, None, None), strict=True):
+        axis.bar(
+            range(len(names)), [row[key] for row in rows.values()], color=[COLORS[label] for label in rows]
+        )
+        if ideal:
+            axis.axhline(ideal, color=plots.GRAY, linestyle=":")
+            axis.annotate(
+                "as real", (1.005, ideal), xycoords=("axes fraction", "data"), va="center", color=plots.GRAY
+            )
+        axis.set_ylabel(key)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[-1].set_xticks(range(len(names)), names, rotation=30, ha="right")
+    figure.tight_layout()
+    return figure
+
+
+def show_attributes(real_images, images):
+    """Histograms of the attributes, real and generated."""
+    real, generated = analysis.attributes(real_images), analysis.attributes(images)
+    figure, axes = plt.subplots(1, len(real), figsize=(12, 3))
+    for axis, name in zip(axes, real, strict=True):
+        bins = np.linspace(0, max(np.percentile(real[name], 99.8), np.percentile(generated[name], 99.8)), 40)
+        axis.hist(real[name], bins, density=True, color=plots.BLUE, alpha=0.5, label="real")
+        axis.hist(
+            generated[name],
+            bins,
+            density=True,
+            histtype="step",
+            color=plots.ORANGE,
+            linewidth=1.5,
+            label="generated",
+        )
+        axis.set(xlabel=name, yticks=[])
+        axis.spines[["top", "right", "left"]].set_visible(False)
+    axes[0].set_ylabel("how often")
+    axes[0].legend(frameon=False, fontsize=8)
+    figure.tight_layout()
+    return figure
+
+
+def show_extremes(images, count=12):
+    """The images with the least and the most of every attribute."""
+    sheet, names = [], []
+    for name, values in analysis.attributes(images).items():
+        order = np.argsort(values)
+        sheet += [images[order[:count]], images[order[-count:]]]
+        names += [f"least {name}", f"most {name}"]
+    return _labeled_rows(np.concatenate(sheet), count, names)
+
+
+def _labeled_rows(images, columns, names, title=None):
+    """A sheet with room for long row labels."""
+    sheet = plots.tile(images, columns, scale=2)
+    height, width = (pixels / 100 for pixels in sheet.shape)
+    left, top = 1.6, 0.35 if title else 0.05
+    figure = plt.figure(figsize=(left + width, top + height))
+    axis = figure.add_axes((left / (left + width), 0, width / (left + width), height / (top + height)))
+    axis.imshow(sheet, cmap="gray", vmin=0, vmax=255, aspect="auto")
+    axis.set_xticks([])
+    axis.set_yticks([(row + 0.5) * sheet.shape[0] / len(names) for row in range(len(names))], names)
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+    axis.set_title(title)
+    return figure
+
+
+def show_neighbors(images, train_images, count=16):
+    """Generated images above their nearest training images, those nearest to a copy first.
+
+    Returns:
+        (Figure, distances): the latter float (N,) for all images, see analysis.nearest.
+    """
+    index, distances = analysis.nearest(images, train_images)
+    order = np.argsort(distances)
+    chosen = np.concatenate([order[:count], order[len(order) // 2 :][:count]])
+    sheet = []
+    for row in chosen.reshape(2, count):
+        sheet += [images[row], train_images[index[row]]]
+    names = ["most alike", "nearest training", "usual", "nearest training"]
+    return _labeled_rows(np.concatenate(sheet), count, names), distances
+
+
+def show_interpolations(walks):
+    """The first walk of either kind, and how long the noise is along the way."""
+    figure, axes = plt.subplots(3, 1, figsize=(9.5, 4), height_ratios=(1, 1, 2.2))
+    for axis, (kind, walk) in zip(axes, walks.items(), strict=False):
+        axis.imshow(
+            plots.tile(walk["images"], len(walk["images"])), cmap="gray", vmin=0, vmax=255, aspect="equal"
+        )
+        axis.set(xticks=[], yticks=[])
+        axis.set_ylabel(kind, rotation=0, ha="right", va="center")
+    for (kind, walk), style in zip(walks.items(), ("-", "--"), strict=True):
+        axes[2].plot(np.linspace(0, 1, len(walk["norm"])), walk["norm"], style, label=kind)
+    axes[2].set(xlabel="share of the way", ylabel="length of the noise\n(ends: 1)", ylim=(0, 1.1))
+    axes[2].legend(frameon=False)
+    axes[2].spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    return figure
+
+
+def show_directions(generator, found, seed=0, reach=3.0, steps=9, label=None):
+    """Sweeps of one noise vector along each direction, from -reach to reach."""
+    start = generation.sample_noise(seed, 1, generator.latent_dim)
+    sweep = np.concatenate(
+        [start + np.linspace(-reach, reach, steps)[:, None] * direction for direction in found]
+    )
+    images = analysis.images_along(generator, sweep, label)
+    return _labeled_rows(
+        data.resize(images, 28), steps, [f"direction {number + 1}" for number in range(len(found))]
+    )
+
+
+def show_classes_by_noise(generator, seed=0, columns=12):
+    """The same noise through all labels: a column for every noise vector, a row for every class."""
+    classes = range(generator.classes)
+    noise = np.tile(generation.sample_noise(seed, columns, generator.latent_dim), (generator.classes, 1))
+    images = generation.sample_images(generator, noise, np.repeat(classes, columns))
+    return _labeled_rows(
+        data.resize(images, 28), columns, [fashion_mnist.CLASS_NAMES[label] for label in classes]
+    )
+
+
+# The page
+
+
+def cluster_table(sides, seed=0):
+    """Clusters of real and of generated images, in pixels and in classifier features, beside the labels.
+
+    Args:
+        sides: evaluation.Sides.
+        seed: int.
+    Returns:
+        list of dicts: space, side, method, samples (images that are searched at a time) and the means over
+        five disjoint samples of what analysis.find_clusters gives, with the standard error of ARI's mean as
+        ari_error.
+    """
+    rows = []
+    for space in ("pixels", "classifier features"):
+        for name, side in (("real", sides.real), ("generated", sides.generated)):
+            pixels = side.images.reshape(len(side.images), -1) / 255
+            points = pixels if space == "pixels" else side.features
+            parts = np.array_split(
+                np.arange(len(points))[:CLUSTERED], CLUSTER_PARTS
+            )  # in random order already
+            for method in analysis.CLUSTERINGS:
+                results = [
+                    analysis.find_clusters(points[part], side.labels[part], method, seed) for part in parts
+                ]
+                row = {"space": space, "side": name, "method": method, "samples": len(parts[0])}
+                for key in ("clusters", "left_out", "ari", "nmi", "silhouette"):
+                    row[key] = float(np.mean([result[key] for result in results]))
+                row["ari_error"] = float(
+                    np.std([result["ari"] for result in results], ddof=1) / CLUSTER_PARTS**0.5
+                )
+                rows.append(row)
+    return rows
+
+
+def findings(sides, clusters, rows, biases, memorized):
+    """What the figures say, in sentences with figures.
+
+    Args:
+        sides: evaluation.Sides.
+        clusters: see cluster_table.
+        rows: see analysis.per_class.
+        biases: see analysis.biases.
+        memorized: see evaluation.memorization_figures.
+    Returns:
+        list of str; the first say what should be known before the others are read.
+    """
+    if sources.collapsed(sides.generated.images):  # then no class is to be praised or blamed for anything
+        return [*sides.remarks, _of_copies(memorized)]
+    return [
+        *sides.remarks,
+        _of_classes(sides),
+        *_of_variety(rows, sides.dataset.class_names),
+        *_of_clusters(clusters),
+        *_of_biases(biases, sides.dataset.class_names),
+        _of_copies(memorized),
+    ]
+
+
+def _of_classes(sides):
+    generated, names = sides.generated, sides.dataset.class_names
+    if sides.asked:
+        overall, agreement = metrics.label_agreement(generated.labels, generated.recognized, len(names))
+        worst = int(np.nanargmin(agreement))
+        taken = generated._replace(recognized=generated.recognized[generated.labels == worst]).counts(
+            len(names)
+        )
+        taken[worst] = 0
+        return (
+            "Asked for a class, the generator makes what the classifier recognizes as that class in "
+            f"{overall:.1%} of cases. The hardest class is {names[worst]} with {agreement[worst]:.1%}; it is "
+            "most "
+            f"often taken for {names[taken.argmax()]}."
+        )
+    share, real = (
+        np.bincount(labels, minlength=len(names)) / len(labels)
+        for labels in (generated.recognized, sides.real.labels)
+    )
+    most, least = (
+        sides.classes[np.argmax((share - real)[sides.classes])],
+        sides.classes[np.argmin((share - real)[sides.classes])],
+    )
+    return (
+        f"Nobody tells this generator what to make: {names[most]} comes up in {share[most]:.1%} of images "
+        "and "
+        f"{names[least]} in {share[least]:.1%}, by the classifier's verdict; of real images they are "
+        f"{real[most]:.1%} and "
+        f"{real[least]:.1%}."
+    )
+
+
+def _of_variety(rows, names):
+    known = {label: row for label, row in rows.items() if np.isfinite(row["diversity"])}
+    if not known:
+        return []
+    narrow, wide = (pick(known, key=lambda label: known[label]["diversity"]) for pick in (min, max))
+    unreal = min(known, key=lambda label: known[label]["precision"])
+    return [
+        f"Diversity within a class, over that of real images: from {known[narrow]['diversity']:.2f} "
+        f"({names[narrow]}) "
+        f"to {known[wide]['diversity']:.2f} ({names[wide]}); the mean is "
+        f"{np.mean([row['diversity'] for row in known.values()]):.2f}.",
+        f"The least realistic class is {names[unreal]}: {known[unreal]['precision']:.0%} of its images lie "
+        "among real "
+        "ones (precision).",
+    ]
+
+
+def _of_clusters(clusters):
+    said = []
+    for method in analysis.CLUSTERINGS:
+        real, generated = (row for row in clusters if row["space"] != "pixels" and row["method"] == method)
+        if not np.isfinite([real["ari_error"], generated["ari_error"]]).all():
+            continue
+        difference = generated["ari"] - real["ari"]
+        relation = "closer to" if difference > 0 else "further from"
+        if abs(difference) < 2 * np.hypot(real["ari_error"], generated["ari_error"]):
+            relation = "not significantly closer to or further from"
+        said.append(
+            f"Clusters found by {method} in the features of generated images are {relation} the classes than "
+            "those of "
+            f"real images: ARI {generated['ari']:.2f} ± {generated['ari_error']:.2f} against "
+            f"{real['ari']:.2f} ± "
+            f"{real['ari_error']:.2f}."
+        )
+    return said
+
+
+def _of_biases(biases, names):
+    overall = [row for row in biases if row["label"] is None]
+    said = [
+        f"No significant bias in {row['attribute']} (effect {row['effect']:+.2f}, corrected p "
+        f"{row['p']:.2g})."
+        for row in overall
+        if not row["significant"]
+    ]
+    for row in sorted((row for row in overall if row["significant"]), key=lambda row: -abs(row["effect"])):
+        size = "" if abs(row["effect"]) >= LARGE_EFFECT else "; significant, but too small to see"
+        said.append(
+            f"{'More' if row['effect'] > 0 else 'Less'} {row['attribute']} than real images: "
+            f"{row['generated']:.3f} "
+            f"against {row['real']:.3f}, effect {row['effect']:+.2f}{size}."
+        )
+    strong = [row for row in biases if row["label"] is not None and row["significant"]]
+    if strong:
+        row = max(strong, key=lambda row: abs(row["effect"]))
+        said.append(
+            f"The strongest bias in one class: {names[row['label']]} has "
+            f"{'more' if row['effect'] > 0 else 'less'} "
+            f"{row['attribute']} than it should (effect {row['effect']:+.2f})."
+        )
+    return said
+
+
+def _of_copies(memorized):
+    ratio, nearer = memorized["median_ratio"][0], memorized["nearer_fraction"][0]
+    return (
+        f"Generated images lie {ratio:.2f} times as far from their nearest training images as test images "
+        "do, and "
+        f"{nearer:.1%} lie nearer than one in a hundred test images: "
+        + ("a sign of memorized images." if nearer > COPIES else "no sign of memorized images.")
+    )
+
+
+def analyze(source, dataset, output, samples=10_000, seed=0):
+    """Makes the whole report of one source.
+
+    Args:
+        source: sources.Source, or what sources.find takes.
+        dataset: fashion_mnist.Dataset.
+        output: path of a folder, made if need be, for report.html, classes.csv, clusters.csv, attributes.csv
+            and embedding.csv.
+        samples: int, how many generated images.
+        seed: int.
+    Returns:
+        dict: findings, list of str; classes, clusters and biases, see analysis.
+    Raises:
+        InputError: bad source, or too few images.
+        OSError: output cannot be written.
+    """
+    start, source = time.perf_counter(), sources.find(source)
+    output = writable(output)
+    sides = evaluation.prepare(source, dataset, samples, seed)
+    names, generated, real = dataset.class_names, sides.generated, sides.real
+
+    def progress(what):
+        print(f"{what}...", file=sys.stderr, flush=True)
+
+    progress("classes and attributes")
+    rows = analysis.per_class(real.features, real.labels, generated.features, generated.labels)
+    biases = analysis.biases(real.images, real.labels, generated.images, generated.labels)
+    train = sides.dataset.train_images
+    memorized = evaluation.memorization_figures(train, real.images, generated.images)
+    progress("clusters")
+    clusters = cluster_table(sides, seed)
+    said = findings(sides, clusters, rows, biases, memorized)
+    tables = {
+        "classes": [{"class": names[label], **row} for label, row in rows.items()],
+        "clusters": clusters,
+        "attributes": [
+            row | {"label": "all" if row["label"] is None else names[row["label"]]} for row in biases
+        ],
+    }
+    embeddings, tables["embedding"] = _embeddings(sides, seed, progress)
+    page = {
+        "source": source.name,
+        "sides": sides,
+        "dataset": dataset,
+        "seed": seed,
+        "findings": said,
+        "tables": tables,
+        "attributes": analysis.ATTRIBUTES,
+        "sheets": {"Generated": _sheet(generated, names), "Real": _sheet(real, names)},
+        "embeddings": embeddings,
+        "confusion": show_confusion(generated.labels, generated.recognized, sides.classes)
+        if sides.asked
+        else None,
+        "class_figures": show_class_figures(rows),
+        "attribute_figures": [
+            show_attributes(real.images, generated.images),
+            show_extremes(generated.images),
+        ],
+        "neighbors": show_neighbors(generated.images[:1000], train)[0],
+    }
+    if source.kind != "images":
+        progress("latent space")
+        page["latent"] = _latent(sources.open_generator(source), seed)
+    page["seconds"] = time.perf_counter() - start
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {"picture": _picture, "cell": _cell}
+    plots.write_whole(
+        output / "report.html", environment.get_template("report.html").render({"latent": None} | page)
+    )
+    for name, table in tables.items():
+        write_csv(output / f"{name}.csv", list(table[0]), [row.values() for row in table])
+    return {"findings": said, "classes": rows, "clusters": clusters, "biases": biases}
+
+
+def _sheet(side, names, columns=16):
+    kept = np.unique(side.labels)
+    chosen = np.concatenate([np.resize(np.flatnonzero(side.labels == label), columns) for label in kept])
+    return _labeled_rows(side.images[chosen], columns, [names[label] for label in kept])
+
+
+def _embeddings(sides, seed, progress):
+    """(figures or sentences by title, rows of embedding.csv)."""
+    halves = [
+        side._replace(**{field: getattr(side, field)[:EMBEDDED] for field in side._fields})
+        for side in (sides.real, sides.generated)
+    ]
+    images, labels, seen, _ = map(np.concatenate, zip(*halves, strict=True))
+    is_real = np.arange(len(images)) < len(halves[0].images)
+    columns, found = {"real": is_real.astype(int), "label": labels}, {}
+    for space, points in {
+        "pixels": images.reshape(len(images), -1) / 255,
+        "classifier features": seen,
+    }.items():
+        for method in analysis.EMBEDDINGS:
+            title = f"{method} of {space}"
+            progress(title)
+            try:
+                places = analysis.embed(points, method, seed)
+            except InputError as error:
+                found[title] = str(error)
+                continue
+            columns |= {f"{method} {space} {axis}": places[:, number] for number, axis in enumerate("xy")}
+            found[title] = show_embedding(
+                places, labels, is_real, title, images if method == "t-SNE" else None
+            )
+    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    return found, rows
+
+
+def _latent(generator, seed):
+    """The figures of the latent space."""
+    walks = analysis.interpolations(generator, seed)
+    found = {
+        "walks": show_interpolations(walks),
+        "lengths": {kind: walk["length"].mean() for kind, walk in walks.items()},
+        "by_noise": show_classes_by_noise(generator, seed) if generator.classes else None,
+    }
+    try:
+        directions, shares = analysis.directions(generator, seed)
+    except InputError as error:
+        return found | {"directions": None, "problem": str(error)}
+    label = 0 if generator.classes else None
+    return found | {"directions": show_directions(generator, directions, seed, label=label), "shares": shares}
+
+
+def _cell(value):
+    """A value of a table, as text."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return "" if np.isnan(value) else f"{value:.3g}" if abs(value) < 0.01 else f"{value:.3f}"
+    return str(value)
+
+
+def _picture(figure):
+    """A figure as the address of an image inside the page; it is closed."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=100, format="png")
+    plt.close(figure)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
