@@ -177,7 +177,9 @@ def command_list(arguments):
 
 def command_data(arguments):
     terminal.start_tensorflow()
-    print(fashion_mnist.load().folder)
+    dataset = fashion_mnist.load()
+    print(f"{dataset.name}: {dataset.source}", file=sys.stderr)
+    print(dataset.folder)
 
 
 def command_train(arguments):

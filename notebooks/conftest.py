@@ -15,11 +15,11 @@ def stand_in():
     prepared = pathlib.Path(tfds.builder("fashion_mnist").data_dir, "dataset_info.json").exists()
     if prepared or os.environ.get("FMGAN_DATA_DIR"):
         return False
-    from fmgan_tf import data
+    from fmgan_tf import fashion_mnist
 
     try:
-        return data.load_fashion_mnist().is_stand_in
-    except data.DataError:
+        return fashion_mnist.load().is_stand_in
+    except fashion_mnist.DataError:
         return False  # the cells will say why
 
 

@@ -6,6 +6,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -40,14 +41,27 @@ def script(path, text):
     path.chmod(path.stat().st_mode | stat.S_IEXEC)
 
 
+def one_line_of(text):
+    assert text.count("\n") == 1, text
+    return text
+
+
 def one_line(result):
-    assert result.returncode != 0 and result.stderr.count("\n") == 1, result
-    return result.stderr
+    assert result.returncode != 0, result
+    return one_line_of(result.stderr)
+
+
+def environment_with_pip(clone, code):
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", clone / ".venv"], check=True)
+    pip = next((clone / ".venv").glob("lib/python*/site-packages")) / "pip"
+    pip.mkdir()
+    (pip / "__init__.py").touch()
+    (pip / "__main__.py").write_text(code)
 
 
 def test_unknown_option(clone):
     result = setup(clone, "--hear")
-    assert result.returncode == 2 and "--here and --no-data" in one_line(result)
+    assert result.returncode == 2 and "no option '--hear'; there are --here and --no-data" in one_line(result)
 
 
 @pytest.mark.parametrize("system", ["MINGW64_NT-10.0-19045", "MSYS_NT-10.0", "CYGWIN_NT-10.0"])
@@ -80,7 +94,12 @@ def test_no_package_index(clone):
     nowhere = "http://127.0.0.1:9/simple"  # nobody listens there
     error = one_line(
         setup(
-            clone, PIP_INDEX_URL=nowhere, PIP_EXTRA_INDEX_URL="", PIP_NO_INDEX="0", PIP_FIND_LINKS="", PIP_RETRIES="0"
+            clone,
+            PIP_INDEX_URL=nowhere,
+            PIP_EXTRA_INDEX_URL="",
+            PIP_NO_INDEX="0",
+            PIP_FIND_LINKS="",
+            PIP_RETRIES="0",
         )
     )
     assert "package index cannot be reached" in error
@@ -90,41 +109,108 @@ def test_no_package_index(clone):
     "message, expected", [("OSError: No space left on device", "disk is full"), ("ERROR: odd", "ERROR: odd")]
 )
 def test_failing_installation(clone, message, expected):
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", clone / ".venv"], check=True)
-    pip = next((clone / ".venv").glob("lib/python*/site-packages")) / "pip"
-    pip.mkdir()
-    (pip / "__init__.py").touch()
-    (pip / "__main__.py").write_text(f"raise SystemExit({message!r})")
+    environment_with_pip(clone, f"raise SystemExit({message!r})")
     assert expected in one_line(setup(clone))
 
 
-@pytest.mark.parametrize("model", [True, False], ids=["with the shipped cgan", "with nothing"])
-def test_without_the_dataset_the_installation_still_succeeds(model, clone, tmp_path):
-    """--here with the packages that are there already; the dataset's host is out of reach."""
-    if model:
-        shutil.copytree(ROOT / "assets" / "cgan", clone / "assets" / "cgan")
+def test_the_next_command_can_be_pasted(clone):
+    """From another folder too, and though there is a space in the name of this one."""
+    environment_with_pip(clone, "")
+    last = setup(clone, "--no-data").stdout.splitlines()[-1]
+    assert last.endswith(".venv/bin/python -m fmgan_tf train")
+    command = last.replace("-m fmgan_tf train", "--version")
+    assert "Python 3" in subprocess.run(["bash", "-c", command], capture_output=True, text=True).stdout
+
+
+PIP = """
+for number in range(60):
+    print(f"Collecting package-{number}>=1")
+    print(f"  Downloading package_{number}-1.0-py3-none-any.whl ({'612.3' if number == 30 else '1.2'} MB)")
+print("Installing collected packages: " + ", ".join(f"package-{number}" for number in range(60)))
+print("Successfully installed " + " ".join(f"package-{number}-1.0" for number in range(60)))
+"""
+
+
+@pytest.fixture
+def installed(clone, tmp_path):
+    """The environment variables for `--here` in an environment that has all packages, and a pip that says so.
+
+    Nothing is reachable: not the dataset's host, its mirror, nor Debian.
+    """
     environment = tmp_path / "environment"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
     site = next(environment.glob("lib/python*/site-packages"))
     packages = [path for path in sys.path if path.endswith("site-packages")]
     (site / "known.pth").write_text("\n".join([*packages, str(clone)]))
     (site / "pip").mkdir()
-    (site / "pip" / "__init__.py").touch()  # a whole package: it comes before the real pip of the other folders
-    (site / "pip" / "__main__.py").write_text("print('Installing nothing')")
-    arguments = {
+    (
+        site / "pip" / "__init__.py"
+    ).touch()  # a whole package: it comes before the real pip of the other folders
+    (site / "pip" / "__main__.py").write_text(PIP)
+    return {
         "PATH": f"{environment / 'bin'}:{os.environ['PATH']}",
         "TFDS_DATA_DIR": str(tmp_path / "tfds"),
         "http_proxy": "http://127.0.0.1:9",
+        "https_proxy": "http://127.0.0.1:9",
         "no_proxy": "",
         "FMGAN_DATA_DIR": "",
         "PYTHONPATH": "",
     }
-    result = setup(clone, "--here", **arguments)
-    assert result.returncode == 0 and "the dataset is missing" in result.stderr and "FMGAN_DATA_DIR" in result.stderr
-    assert ("Generated images stand in for it" in result.stderr) == model
-    assert any((tmp_path / "tfds").rglob("*.npz")) == model
-    assert "Installing nothing" in result.stdout and "python3 -m fmgan_tf train" in result.stdout
-    again = setup(
-        clone, "--here", "--no-data", **arguments
-    )  # installed already: nothing to do, nothing to say about data
-    assert again.returncode == 0 and "Installing" not in again.stdout and again.stderr == ""
+
+
+READY = "Ready. Train your first GAN (three minutes):\n  python3 -m fmgan_tf train\n"
+
+
+@pytest.mark.skipif(
+    pathlib.Path("/usr/share/datasets/fashion-mnist").exists(), reason="needs a missing dataset"
+)
+def test_without_the_dataset_the_installation_still_succeeds(clone, installed):
+    """The whole way; the clone has no shipped generator, so nothing stands in."""
+    result = setup(clone, "--here", **installed)
+    assert result.returncode == 0 and "the dataset is missing" in result.stderr
+    assert "set FMGAN_DATA_DIR" in result.stderr
+    known = ("Fashion-MNIST: ", "fmgan_tf data: ", "setup.sh: ")  # nothing of TensorFlow's and absl's
+    assert all(line.startswith(known) for line in result.stderr.splitlines()), result.stderr
+    # Sixty packages in five lines
+    assert result.stdout == (
+        "Packages: installing those of requirements.txt, some minutes, 3 GB of disk\n"
+        "  25 packages found\n"
+        "  Downloading package_30 (612.3 MB)\n"
+        "  50 packages found\n"
+        "  Unpacking 60 packages, a minute or two\n"
+        "Packages: installed\n"
+        "Dataset: looking for Fashion-MNIST, 31 MB\n" + READY
+    )
+    again = setup(clone, "--here", "--no-data", **installed)
+    assert again.returncode == 0 and again.stdout == READY and again.stderr == ""
+
+
+def test_what_is_done_is_not_done_again(clone, installed, tmp_path):
+    """With a stand-in for `python -m fmgan_tf data`, which prints the folder that the dataset is in."""
+    command = clone / "fmgan_tf" / "__main__.py"
+    stand_in, folder = tmp_path / "fmgan_stand_in", tmp_path / "fashion mnist"
+    for path in (stand_in, folder):
+        path.mkdir()
+    for _ in range(2):  # while generated images stand in, every run looks for the real ones again
+        command.write_text(f"print({str(stand_in)!r})")
+        result = setup(clone, "--here", **installed)
+        assert result.returncode == 0 and "Generated images stand in for it" in one_line_of(result.stderr)
+        assert "Dataset: looking" in result.stdout and result.stdout.endswith(READY)
+    assert "Packages" not in result.stdout
+
+    command.write_text(f"print({str(folder)!r})")
+    result = setup(clone, "--here", **installed)
+    assert result.returncode == 0 and result.stderr == ""
+    assert result.stdout.endswith(f"Dataset: verified and prepared in {folder}\n" + READY)
+    start = time.monotonic()
+    result = setup(clone, "--here", **installed)
+    assert (result.returncode, result.stdout, result.stderr) == (
+        0,
+        READY,
+        "",
+    ) and time.monotonic() - start < 5
+
+    folder.rmdir()  # as when somebody tidied up
+    assert "Dataset: looking" in setup(clone, "--here", **installed).stdout
+    (clone / "requirements.txt").write_text("something new")
+    assert "Packages: installing" in setup(clone, "--here", "--no-data", **installed).stdout
