@@ -3,9 +3,9 @@
 import os
 import re
 
-# TensorFlow turns its fast convolutions (oneDNN) on by itself only on processors with AVX-512 instructions for
-# neural networks; most laptops have none, and gain as well. Has to be set before TensorFlow is imported. What it
-# buys on a machine: tests/benchmark.py with and without TF_ENABLE_ONEDNN_OPTS=0.
+# TensorFlow turns its fast convolutions (oneDNN) on by itself only on processors with AVX-512 instructions
+# for neural networks; most laptops have none, and gain as well. Has to be set before TensorFlow is imported.
+# What it buys on a machine: tests/benchmark.py with and without TF_ENABLE_ONEDNN_OPTS=0.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # The course is written for this backend, whatever another project left in the environment or in keras.json
 os.environ["KERAS_BACKEND"] = "tensorflow"

@@ -3,10 +3,10 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import numpy as np
 import pytest
+import small
 
-from fmgan_tf.fashion_mnist import DataError, Dataset, load
+from fmgan_tf.fashion_mnist import DataError, load
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -55,10 +55,4 @@ def few(fashion_mnist):
 @pytest.fixture(scope="session")
 def blobs():
     """A tiny dataset of the same form: bright squares of random size, 200 training and 50 test images."""
-    random = np.random.default_rng(0)
-    images = np.zeros((250, 28, 28, 1), "uint8")
-    for image in images:
-        half = random.integers(3, 12)
-        image[14 - half : 14 + half, 14 - half : 14 + half] = random.integers(100, 256)
-    labels = np.arange(250) % 10
-    return Dataset(images[:200], labels[:200], images[200:], labels[200:], "squares made by the tests", "")
+    return small.squares()

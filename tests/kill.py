@@ -21,11 +21,14 @@ import h5py
 import numpy as np
 
 TRAIN = ["cgan", "--epochs", "3", "--seed", "5", "--deterministic", "--set", "steps_per_epoch=60"]
+SMALL = [*TRAIN[:-1], "steps_per_epoch=12", "--set", "batch_size=8"]
+PROGRAM = {False: ("-m", "fmgan_tf"), True: (pathlib.Path(__file__).with_name("small.py"),)}
 
 
-def start(*arguments, **options):
+def start(*arguments, small=False, **options):
+    """A training in a process of its own; a small one on squares, which loads and compiles faster."""
     return subprocess.Popen(
-        [sys.executable, "-m", "fmgan_tf", "train", *map(str, arguments)],
+        [sys.executable, *PROGRAM[small], "train", *map(str, arguments)],
         **options,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -75,12 +78,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--small", action="store_true", help="a small training, on squares")
     arguments = parser.parse_args()
+    small, train = arguments.small, SMALL if arguments.small else TRAIN
     moments = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         begun = time.perf_counter()
-        finish(start(*TRAIN, "--output", folder / "alone"))
+        finish(start(*train, "--output", folder / "alone", small=small))
         seconds = time.perf_counter() - begun
         print(f"left alone: {seconds:.0f} s", flush=True)
         kills = runs = 0
@@ -90,7 +95,9 @@ def main():
             while True:
                 again = (output / "run.json").exists()
                 process = (
-                    start("--resume", "--output", output) if again else start(*TRAIN, "--output", output)
+                    start("--resume", "--output", output, small=small)
+                    if again
+                    else start(*train, "--output", output, small=small)
                 )
                 if kills < arguments.kills:
                     try:

@@ -96,21 +96,12 @@ def test_two_workers_do_what_one_device_does(one_device, tmp_path):
         np.testing.assert_array_equal(value, second[name], err_msg=name)  # both workers hold the same
 
 
-TRAIN = (
-    "-m",
-    "fmgan_tf",
-    "train",
-    "cgan",
-    "--epochs",
-    2,
-    "--set",
-    "steps_per_epoch=40",
-    "--strategy",
-    "multiworker",
-)
+SMALL = pathlib.Path(__file__).with_name("small.py")
+LENGTH = ("--epochs", 4, "--set", "steps_per_epoch=40", "--set", "batch_size=8")
+TRAIN = (SMALL, "train", "cgan", *LENGTH, "--strategy", "multiworker")
 
 
-def test_a_run_of_two_workers_and_one_that_dies(fashion_mnist, tmp_path):
+def test_a_run_of_two_workers_and_one_that_dies(tmp_path, blobs, monkeypatch):
     """The survivor says so and ends; the run goes on from its checkpoint, on two workers or on one device."""
     folder = tmp_path / "run"
     workers = [start(*TRAIN, "--output", folder, config=text) for text in cluster()]
@@ -125,15 +116,16 @@ def test_a_run_of_two_workers_and_one_that_dies(fashion_mnist, tmp_path):
     assert workers[0].returncode == 2, errors[-3000:]
     assert "Another worker is gone" in errors and "--resume" in errors and "Traceback" not in errors
     assert json.loads((folder / "run.json").read_text())["status"] == "running"
-    resume = ("-m", "fmgan_tf", "train", "--resume", "--output", folder, "--strategy", "multiworker")
+    resume = (SMALL, "train", "--resume", "--output", folder, "--strategy", "multiworker")
     finish(*(start(*resume, config=text) for text in cluster()))
     record = json.loads((folder / "run.json").read_text())
-    assert record["status"] == "complete" and record["steps"] == 80 and record["replicas"] == 2
+    assert record["status"] == "complete" and record["steps"] == 160 and record["replicas"] == 2
     history = run_folder.read_csv(folder / "history.csv")
-    assert list(history["epoch"]) == [1, 2] and np.isfinite(history["val_fid"]).all()
-    assert list(run_folder.read_csv(folder / "steps.csv")["step"]) == list(range(1, 81))
+    assert list(history["epoch"]) == [1, 2, 3, 4] and np.isfinite(history["val_fid"]).all()
+    assert list(run_folder.read_csv(folder / "steps.csv")["step"]) == list(range(1, 161))
     assert main(["generate", str(folder), "--count", "10", "--output", str(tmp_path / "images.npz")]) == 0
-    assert main(["train", "--resume", "--epochs", "3", "--output", str(folder)]) == 0  # alone
+    monkeypatch.setattr("fmgan_tf.fashion_mnist.load", lambda: blobs)
+    assert main(["train", "--resume", "--epochs", "5", "--output", str(folder)]) == 0  # alone
     assert json.loads((folder / "run.json").read_text())["replicas"] == 1
 
 
