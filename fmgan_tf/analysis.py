@@ -14,7 +14,7 @@ from scipy.spatial import distance
 from sklearn import cluster, decomposition, manifold, neighbors
 from sklearn import metrics as scores
 
-from fmgan_tf import InputError, features, generation, metrics
+from fmgan_tf import InputError, features, generation, metrics, one_line
 
 EMBEDDINGS = ("PCA", "t-SNE", "UMAP")
 CLUSTERINGS = ("k-means", "HDBSCAN")
@@ -53,6 +53,9 @@ def embed(points, method, seed=0):
         import umap
     except ImportError:
         raise InputError("UMAP needs umap-learn, which is not installed: pip install umap-learn") from None
+    except RuntimeError as error:  # of numba, which keeps compiled code in a file
+        fix = "Set NUMBA_CACHE_DIR to a folder that can be written"
+        raise InputError(f"UMAP cannot start ({one_line(error)}). {fix}") from error
     with warnings.catch_warnings():  # it says that a seed costs it its threads, and warns of its own future
         warnings.simplefilter("ignore")
         return umap.UMAP(n_neighbors=min(15, len(points) - 1), random_state=seed).fit_transform(points)

@@ -386,21 +386,24 @@ class Progress(_Beside):
         if not self.records.within_epoch and self.records.history:
             where = f"epoch {epoch + 1}" + (f"/{self.records.epochs}" if self.records.epochs else "")
             *means, val_fid = self.records.history[-1][1:]
-            self.show(where, means, "" if math.isnan(val_fid) else f"   FID-FMNIST {val_fid:.2f}", keep=True)
+            self.show(
+                where + ("" if math.isnan(val_fid) else f"  FID-FMNIST {val_fid:.2f}"), means, keep=True
+            )
 
     def on_train_end(self, logs=None):
         self.bar.leave = False
         self.bar.close()
 
-    def show(self, where, values, fid="", keep=False):
+    def show(self, where, values, keep=False):
         text = (
             f"{self.records.seconds:5.0f} s  {where:<14}  loss: discriminator {values[0]:.3f}, generator "
-            f"{values[1]:.3f}   real: {values[2]:.0%} of real, {values[3]:.0%} of generated{fid}"
+            f"{values[1]:.3f}   real: {values[2]:.0%} of real, {values[3]:.0%} of generated"
         )
+        line = f"{self.records.progress:4.0%}  {text}"
         if self.bar.disable:
-            print(f"{self.records.progress:4.0%}  {text}", flush=True)
-            return
-        self.bar.n = round(self.records.progress, 4)
-        self.bar.set_description_str(text)
-        if keep:
-            self.bar.write(f"{self.records.progress:4.0%}  {text}", file=sys.stdout)
+            print(line, flush=True)
+        elif keep:
+            self.bar.write(line[: shutil.get_terminal_size().columns - 1], file=sys.stdout)
+        else:
+            self.bar.n = round(self.records.progress, 4)
+            self.bar.set_description_str(text)

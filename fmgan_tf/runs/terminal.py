@@ -89,7 +89,7 @@ def start_tensorflow():
         import keras
         import tensorflow as tf
 
-        tf.config.list_logical_devices()  # looks for GPUs, and says so
+        tf.config.list_physical_devices()  # looks for GPUs, and says so
     keras.config.set_floatx("float32")
     keras.config.set_epsilon(1e-7)
     keras.config.set_image_data_format("channels_last")

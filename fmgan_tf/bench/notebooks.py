@@ -1,0 +1,103 @@
+"""Executes notebooks in place, each in a fresh kernel: python -m fmgan_tf.bench.notebooks [NAME ...]
+...]
+
+Stored outputs are then those of the current code, and the notebook's metadata says of which: "fmgan" holds a
+digest of its code cells and of the package source that they reach, without docstrings and comments. A test
+fails where it is another.
+"""
+
+import argparse
+import ast
+import hashlib
+import os
+import pathlib
+import time
+
+ROOT = pathlib.Path(__file__).parents[2]
+FOLDER = ROOT / "notebooks"
+
+
+def bare(text):
+    """Python source as ast.unparse gives it, without docstrings and comments."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            and ast.get_docstring(node) is not None
+        ):
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)
+
+
+def imported(text):
+    """The files of the package that a Python text imports, set of pathlib.Path."""
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "fmgan_tf":
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            paths = [ROOT.joinpath(*name.split(".")) for name in names]
+            found |= {path.with_suffix(".py") for path in paths} | {path / "__init__.py" for path in paths}
+    return {path for path in found if path.exists()}
+
+
+def digest(notebook):
+    """The SHA-256 of a notebook's code cells and of the package source that they reach.
+
+    Args:
+        notebook: dict, as json reads it.
+    Returns:
+        str, 64 hexadecimal digits.
+    """
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    reached, wanted = {}, imported("\n".join(cells))
+    while wanted:
+        path = wanted.pop()
+        if path not in reached:
+            reached[path] = path.read_text()
+            wanted |= imported(reached[path])
+    texts = [bare(text) for text in [*cells, *(reached[path] for path in sorted(reached))]]
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
+
+
+def execute(path):
+    """Executes a notebook in place.
+
+    Args:
+        path: pathlib.Path.
+    Returns:
+        float, seconds.
+    Raises:
+        nbclient.exceptions.CellExecutionError: a cell failed; the file stays as it was.
+    """
+    import nbformat
+    from nbclient import NotebookClient
+
+    start = time.perf_counter()
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(
+        notebook, timeout=1800, kernel_name="python3", resources={"metadata": {"path": FOLDER}}
+    ).execute()
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)  # the moment of each cell, which is nobody's business
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+    notebook.metadata["language_info"] = {"name": "python"}  # its version is in the first output
+    notebook.metadata["fmgan"] = digest(notebook)
+    nbformat.write(notebook, path)
+    return time.perf_counter() - start
+
+
+def main(arguments=None):
+    """Runs the command line and returns its exit code, 0."""
+    parser = argparse.ArgumentParser(prog="fmgan_tf.bench.notebooks", description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", help="beginnings of names, like 01 (default: all)")
+    names = tuple(parser.parse_args(arguments).names)
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    for path in sorted(FOLDER.glob("*.ipynb")):
+        if not names or path.name.startswith(names):
+            print(f"{path.stem:<28}{execute(path):6.0f} s", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
