@@ -56,28 +56,28 @@ class GAN(keras.Model):
         """What fit() resets at every epoch and reports after it: the means of what train_step returns."""
         return self.trackers
 
-    def train_step(self, real_images, condition=lambda inputs: inputs):
+    def train_step(self, real_images):
         """One update of both networks.
 
         Args:
             real_images: float (batch, height, width, 1).
-            condition: function of a network's input, noise or images, that puts beside it what the network is
-                conditioned on. Nothing here; ConditionalGAN's labels.
         Returns:
             dict of this step's losses and mean probabilities. The names are those of the metrics, so Keras
             gives callbacks this step's values after a batch, and the mean over the epoch after an epoch.
         """
         noise = self.noise(real_images.shape[0])
-
         with tf.GradientTape(persistent=True) as tape:
-            generated_images = self.generator(condition(noise), training=True)
-            real_logits, real_cost = self.judge(condition(real_images))
-            generated_logits, generated_cost = self.judge(condition(generated_images))
-            discriminator_loss = (
-                self.adversarial_loss.discriminator(real_logits, generated_logits) + real_cost
-            )
-            generator_loss = self.adversarial_loss.generator(generated_logits) + generated_cost
+            generated_images = self.generator(noise, training=True)
+            real_logits = self.discriminator(real_images, training=True)
+            generated_logits = self.discriminator(generated_images, training=True)
+            discriminator_loss = self.adversarial_loss.discriminator(real_logits, generated_logits)
+            generator_loss = self.adversarial_loss.generator(generated_logits)
+        self.update(tape, discriminator_loss, generator_loss)
+        return self.report(discriminator_loss, generator_loss, real_logits, generated_logits)
 
+    def update(self, tape, discriminator_loss, generator_loss):
+        """Takes a step of either optimizer, by the gradient of its network's own loss, and moves the
+        average."""
         for optimizer, network, loss in (
             (self.discriminator_optimizer, self.discriminator, discriminator_loss),
             (self.generator_optimizer, self.generator, generator_loss),
@@ -85,6 +85,8 @@ class GAN(keras.Model):
             optimizer.apply(tape.gradient(loss, network.trainable_variables), network.trainable_variables)
         self.update_average()
 
+    def report(self, discriminator_loss, generator_loss, real_logits, generated_logits):
+        """What train_step returns; the metrics take note of it."""
         values = {
             "discriminator_loss": discriminator_loss,
             "generator_loss": generator_loss,
@@ -94,15 +96,6 @@ class GAN(keras.Model):
         for tracker in self.trackers:
             tracker.update_state(values[tracker.name])
         return values
-
-    def judge(self, inputs):
-        """The discriminator's verdict on what it takes: (logits, cost).
-
-        float logits (batch, 1), and a scalar that whoever made the images minimizes beside the adversarial
-        loss: the discriminator for real ones, the generator for its own. Nothing here; ConditionalGAN's
-        labels.
-        """
-        return self.discriminator(inputs, training=True), 0.0
 
     def noise(self, count):
         """float32 (count, latent_dim), standard normal, by seed and step alone: a resumed run draws the
@@ -155,23 +148,26 @@ class GAN(keras.Model):
         if self.fid is not None:
             self.fid.reset_state()
 
-    def test_step(self, real_images, condition=lambda inputs: inputs):
-        """Adds a batch of real images, and as many generated ones, to the Frechet distance; arguments as
-        train_step's.
+    def test_step(self, real_images):
+        """Adds a batch of real images, float (batch, height, width, 1), and as many generated ones, to the
+        distance.
 
         Returns:
             dict with "fid", over all batches so far.
         """
+        noise = self.validation_noise(tf.shape(real_images)[0])
+        self.fid.update_state(self.extract(real_images), self.extract(self.generate(noise)))
+        return {"fid": self.fid.result()}
+
+    def validation_noise(self, count):
+        """float32 (count, latent_dim): other noise for every batch, the same in every pass, none that is
+        trained on."""
         if self.fid is None:
             raise ValueError(
                 "this GAN has nothing to evaluate yet; call measure_fid(extractor, dimensions) first"
             )
-        # Seeded with the images seen so far: new noise for every batch, the same in every pass. The seeds of
-        # training's noise are positive, these are negative.
-        seen = keras.ops.cast(self.fid.real[0], "int64")
-        noise = self.draw(tf.shape(real_images)[0], -1 - seen)
-        self.fid.update_state(self.extract(real_images), self.extract(self.generate(condition(noise))))
-        return {"fid": self.fid.result()}
+        seen = keras.ops.cast(self.fid.real[0], "int64")  # how many images
+        return self.draw(count, -1 - seen)  # the numbers of training's noise are positive
 
 
 class ConditionalGAN(GAN):
@@ -200,9 +196,29 @@ class ConditionalGAN(GAN):
         super().__init__(*networks, **settings)
         self.shift, self.label_weight, self.label_decay = shift, label_weight, label_decay
 
-    def judge(self, inputs):
-        """The discriminator's verdict on shifted images, see GAN."""
-        images, labels = inputs
+    def train_step(self, batch):
+        """One update of both networks from (images, labels), float (batch, height, width, 1) and int
+        (batch,)."""
+        real_images, labels = batch
+        noise = self.noise(real_images.shape[0])
+        with tf.GradientTape(persistent=True) as tape:
+            generated_images = self.generator([noise, labels], training=True)
+            real_logits, real_cost = self.judge(real_images, labels)
+            generated_logits, generated_cost = self.judge(generated_images, labels)
+            discriminator_loss = (
+                self.adversarial_loss.discriminator(real_logits, generated_logits) + real_cost
+            )
+            generator_loss = self.adversarial_loss.generator(generated_logits) + generated_cost
+        self.update(tape, discriminator_loss, generator_loss)
+        return self.report(discriminator_loss, generator_loss, real_logits, generated_logits)
+
+    def judge(self, images, labels):
+        """The discriminator's verdict on shifted images: (logits, cost), float (batch, 1) and a scalar.
+
+        The cost, of classes that are not recognized, is for whoever made the images to minimize beside the
+        adversarial
+        loss: the discriminator for real ones, the generator for its own.
+        """
         if self.shift:
             images = data.shift(images, self.offsets(images.shape[0]), self.shift)
         verdict = self.discriminator([images, labels], training=True)
@@ -215,19 +231,15 @@ class ConditionalGAN(GAN):
 
     def offsets(self, count):
         """How far judge() moves every image, int32 (count, 2) in [-shift, shift]; like the noise by seed and
-        step alone."""
+        step."""
         step = keras.ops.cast(self.generator_optimizer.iterations, "int64")
         return tf.random.stateless_uniform(
             (count, 2), (self.seed, -1 - step), -self.shift, self.shift + 1, tf.int32
         )
 
-    def train_step(self, batch):
-        """One update of both networks from (images, labels), float (batch, height, width, 1) and int
-        (batch,); see GAN."""
-        images, labels = batch
-        return super().train_step(images, lambda inputs: [inputs, labels])
-
     def test_step(self, batch):
-        """Adds (images, labels) to the Frechet distance, see GAN."""
-        images, labels = batch
-        return super().test_step(images, lambda inputs: [inputs, labels])
+        """Adds (images, labels) to the distance, see GAN."""
+        real_images, labels = batch
+        noise = self.validation_noise(tf.shape(real_images)[0])
+        self.fid.update_state(self.extract(real_images), self.extract(self.generate([noise, labels])))
+        return {"fid": self.fid.result()}

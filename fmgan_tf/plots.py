@@ -14,7 +14,7 @@ BLUE, ORANGE, GREEN, GRAY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
 GUESSING = (
     2 * math.log(2),
     math.log(2),
-)  # cross-entropies of a discriminator that only guesses, and of its generator
+)  # cross-entropies of a discriminator that guesses, and of its generator
 
 
 def tile(images, columns=None, gap=1, scale=1):
@@ -84,7 +84,7 @@ def smooth(values, window):
     return (sums[ends] - sums[starts]) / (ends - starts)
 
 
-def show_training_curves(steps, guessing=GUESSING):
+def show_training_curves(steps, guessing=GUESSING, system="", moments=()):
     """Draws both losses and the discriminator's mean probabilities over the steps, thin as they are and thick
     smoothed.
 
@@ -92,13 +92,15 @@ def show_training_curves(steps, guessing=GUESSING):
         steps: dict of arrays (N,): step, discriminator_loss, generator_loss, real_probability,
             generated_probability.
         guessing: losses of a discriminator that only guesses, floats or arrays (N,), see losses.of_guessing;
-            by default those of cross-entropy.
+            by default those of cross-entropy. Each is dotted in the color of its curve.
+        system: str, whose curves they are.
+        moments: steps to mark, such as those of samples.
     Returns:
         matplotlib Figure.
     """
     figure, (top, bottom) = plt.subplots(2, 1, figsize=(7.5, 5.2), sharex=True)
-    window = max(1, len(steps["step"]) // 50)
-    thin = max(1, len(steps["step"]) // 500)  # more single steps than that are a gray blur
+    count = len(steps["step"])
+    window, thin = max(1, count // 50), max(1, count // 500)  # more single steps than that are a gray blur
     for axis, curves in (
         (top, (("discriminator_loss", "discriminator", BLUE), ("generator_loss", "generator", ORANGE))),
         (
@@ -112,30 +114,60 @@ def show_training_curves(steps, guessing=GUESSING):
         for name, label, color in curves:
             axis.plot(steps["step"][::thin], steps[name][::thin], color=color, alpha=0.25, linewidth=0.5)
             axis.plot(steps["step"], smooth(steps[name], window), color=color, label=label)
-    if len(steps["step"]):
-        guessing = [np.broadcast_to(values, len(steps["step"])) for values in guessing]
-        for values in guessing:
+        for moment in moments:
+            axis.axvline(moment, color=GRAY, linewidth=0.5)
+        axis.spines[["top", "right"]].set_visible(False)
+    guessing = [np.broadcast_to(values, count) for values in guessing]
+    for values, color in zip(guessing, (BLUE, ORANGE), strict=True):
+        if count:
             text = {"1.386": "2 ln 2", "0.693": "ln 2"}.get(
                 f"{values[-1]:.3f}", f"{values[-1] + 0.0:.2g}"
             )  # no "-0"
-            top.plot(steps["step"], values, color=GRAY, linestyle=":", linewidth=1)
+            top.plot(steps["step"], values, color=color, linestyle=":", linewidth=1.5)
             top.annotate(
-                text, (1.005, values[-1]), xycoords=("axes fraction", "data"), va="center", color=GRAY
+                text, (1.005, values[-1]), xycoords=("axes fraction", "data"), va="center", color=color
             )
-    bottom.axhline(0.5, color=GRAY, linestyle=":", linewidth=1)
-    top.set(ylabel="loss", title="Losses; dotted: where a discriminator that only guesses would stand")
+    bottom.axhline(0.5, color=GRAY, linestyle=":", linewidth=1.5)
+    title = "losses (dotted: of a discriminator that only guesses)"
+    top.set(ylabel="loss", title=f"{system}: {title}" if system else title.capitalize())
     bottom.set(ylabel="mean probability of “real”", xlabel="step", ylim=(0, 1.2), yticks=np.linspace(0, 1, 6))
+    if count:  # a few extreme first steps must not flatten the rest, and the dotted lines must be in sight
+        highest = max(np.percentile(steps[name], 99.5) for name in ("discriminator_loss", "generator_loss"))
+        lowest = min(0.0, float(np.min(steps["generator_loss"])))
+        top.set_ylim(lowest, 1.25 * max(1.5, float(highest), np.max(guessing)))
     for axis in (top, bottom):
         axis.legend(loc="upper left", frameon=False, ncols=2)
-        axis.spines[["top", "right"]].set_visible(False)
-    # A few extreme first steps must not flatten the rest, and the dotted lines must be in sight.
-    if len(steps["step"]):
-        highest = max(np.percentile(steps[name], 99.5) for name in ("discriminator_loss", "generator_loss"))
-        top.set_ylim(
-            min(0.0, float(np.min(steps["generator_loss"]))),
-            1.25 * max(1.5, float(highest), np.max(guessing)),
-        )
     figure.tight_layout()
+    return figure
+
+
+def show_ring(moments, real, extent, title):
+    """Draws the toy game of notebook 03: generated points on the discriminator's surface, a panel for every
+    moment.
+
+    Args:
+        moments: dict from step to (points, surface): float (N, 2), and probabilities of "real" (rows,
+            columns).
+        real: float (M, 2), the middles of the real points.
+        extent: float, the panels reach from -extent to extent.
+        title: str.
+    Returns:
+        matplotlib Figure.
+    """
+    figure, axes = plt.subplots(
+        1, len(moments), figsize=(2.1 * len(moments), 2.7), sharey=True, layout="constrained"
+    )
+    box = (-extent, extent, -extent, extent)
+    for axis, (step, (points, surface)) in zip(axes, moments.items(), strict=True):
+        picture = axis.imshow(
+            surface, cmap=plt.get_cmap("cividis", 16), vmin=0, vmax=1, extent=box, origin="lower"
+        )
+        axis.plot(*real.T, "o", color="white", markerfacecolor="none", markersize=8)
+        axis.plot(*points.T, ".", color="#D55E00", markersize=2)
+        axis.set(title=f"step {step:,}", xlim=box[:2], ylim=box[2:], xlabel="x")
+    axes[0].set_ylabel("y")
+    figure.colorbar(picture, ax=axes, label="D: probability of “real”", shrink=0.8)
+    figure.suptitle(title)
     return figure
 
 

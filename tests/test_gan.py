@@ -193,7 +193,7 @@ def test_what_the_class_costs_falls_with_the_steps():
     entropy = float(np.mean(np.log(np.exp(logits).sum(1)) - logits.numpy()[np.arange(8), LABELS]))
     for steps, weight in ((0, 2.0), (4, 1.0), (12, 0.5)):
         model.generator_optimizer.iterations.assign(steps)
-        _, cost = model.judge([tf.constant(IMAGES), LABELS])
+        _, cost = model.judge(tf.constant(IMAGES), LABELS)
         assert float(cost) == pytest.approx(weight * entropy, rel=1e-5)
 
 
@@ -220,15 +220,15 @@ def test_the_discriminator_sees_images_moved_by_at_most_the_shift():
 
     note.outputs = [None, None]
     model.discriminator = note
-    model.judge([tf.constant(images), tf.zeros(64, "int32")])
-    model.judge([tf.constant(images), tf.zeros(64, "int32")])
+    model.judge(tf.constant(images), tf.zeros(64, "int32"))
+    model.judge(tf.constant(images), tf.zeros(64, "int32"))
     places = {tuple(np.argwhere(image == 1)[0]) for image in seen[0]}
     assert places == {(row, column) for row in (9, 10, 11) for column in (11, 12, 13)}
     np.testing.assert_array_equal(
         seen[0], seen[1]
     )  # they depend on seed and step alone, so a resumed run repeats them
     model.generator_optimizer.iterations.assign(1)
-    model.judge([tf.constant(images), tf.zeros(64, "int32")])
+    model.judge(tf.constant(images), tf.zeros(64, "int32"))
     assert (seen[0] != seen[2]).any()
 
 

@@ -1,5 +1,4 @@
 """Executes notebooks in place, each in a fresh kernel: python -m fmgan_tf.bench.notebooks [NAME ...]
-...]
 
 Stored outputs are then those of the current code, and the notebook's metadata says of which: "fmgan" holds a
 digest of its code cells and of the package source that they reach, without docstrings and comments. A test

@@ -338,7 +338,7 @@ def draw(records):
     columns = np.array(records.steps, "float64").reshape(records.step, len(STEPS_HEADER)).T
     weights = recipe.label_weight / (1 + recipe.label_decay * columns[0])
     guessing = losses.of_guessing(recipe.loss, weights * np.log(recipe.classes))
-    figure = plots.show_training_curves(dict(zip(STEPS_HEADER, columns, strict=True)), guessing)
+    figure = plots.show_training_curves(dict(zip(STEPS_HEADER, columns, strict=True)), guessing, recipe.name)
     plots.save_figure(folder / "losses.png", figure)
     frames = sample_paths(folder) + [folder / "samples.png"] * (records.within_epoch > 0)
     plots.save_gif(folder / "samples.gif", [imageio.imread(path) for path in frames])
