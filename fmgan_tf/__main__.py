@@ -4,6 +4,8 @@
 """
 
 import argparse
+import itertools
+import json
 import os
 import pathlib
 import re
@@ -11,12 +13,10 @@ import sys
 import warnings
 
 from fmgan_tf import Diverged, InputError, fashion_mnist, recipes
-from fmgan_tf.runs import terminal
+from fmgan_tf.runs import sources, terminal
 
 DESCRIPTION = "Train GANs on Fashion-MNIST, on two CPU cores, in minutes."
-ANY_SOURCE = (
-    "a run folder, a shipped model, a generator or images of your own (.keras, .h5, .npz, .npy, a folder)"
-)
+ANY_SOURCE = "a run folder, a shipped model, your own generator or images (.keras, .h5, .npz, .npy, a folder)"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -25,26 +25,23 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message):
         if found := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
             choices = re.findall(r"[\w-]+", found[2])
-            message = (
-                f"no {'command' if 'command' in message else 'choice'} {found[1]!r}; there are "
-                f"{', '.join(choices)}. Did you mean {recipes.nearest(found[1], choices)!r}?"
-            )
+            kind, near = "command" if "command" in message else "choice", recipes.nearest(found[1], choices)
+            message = f"no {kind} {found[1]!r}; there are {', '.join(choices)}. Did you mean {near!r}?"
         print(f"{self.prog}: {' '.join(message.split())}", file=sys.stderr)
         raise SystemExit(2)
 
 
 def _number(kind, low, text, high=float("inf")):
-    """An argparse type: a number of that kind, at least (int) or more than (float) low, and less than
-    high."""
+    """An argparse type: an int from low, or a float more than low, and less than high."""
 
     def convert(value):
         try:
             number = kind(value)
         except ValueError:
-            number = None
-        if number is None or not (low <= number if kind is int else low < number) or not number < high:
-            raise argparse.ArgumentTypeError(f"{value!r}: expected {text}")
-        return number
+            number = float("nan")
+        if (low <= number if kind is int else low < number) and number < high:
+            return number
+        raise argparse.ArgumentTypeError(f"{value!r}: expected {text}")
 
     return convert
 
@@ -78,39 +75,21 @@ def parser():
     train("--minutes", type=_positive, help="for so many minutes (default: 3), schedules fitted to it")
     train("--seed", type=_seed, help="default: 0")
     train("--output", type=pathlib.Path, help="run folder (default: a new one, runs/RECIPE)")
-    train(
-        "--resume", action="store_true", help="go on with the run in --output (default: the newest in runs/)"
-    )
-    train(
-        "--deterministic",
-        action="store_true",
-        help="equal bits from equal seeds, with --epochs on one machine; slower",
-    )
-    train(
-        "--strategy",
-        choices=("one", "mirrored", "multiworker"),
-        default="one",
-        help="one device (default), all GPUs of this machine, or all machines in TF_CONFIG",
-    )
-    train(
-        "--set",
-        type=_setting,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="change a setting; repeatable",
-    )
+    text = "go on with the run in --output (default: the newest in runs/)"
+    train("--resume", action="store_true", help=text)
+    text = "equal bits from equal seeds, with --epochs on one machine; slower"
+    train("--deterministic", action="store_true", help=text)
+    text = "one device (default), all GPUs of this machine, or all machines in TF_CONFIG"
+    train("--strategy", choices=("one", "mirrored", "multiworker"), default="one", help=text)
+    text = "change a setting; repeatable"
+    train("--set", type=_setting, action="append", default=[], metavar="NAME=VALUE", help=text)
 
     generate = add("generate", "Make images with a trained generator.")
     generate("source", help="a run folder, a shipped model or a generator of your own (.keras, .h5)")
-    generate(
-        "--label", action="append", help='class to make, by name or number ("Ankle boot" or 9); repeatable'
-    )
-    generate(
-        "--count",
-        type=_whole,
-        help="images in all, spread over the labels (default: 64, or 8 of every label)",
-    )
+    text = 'class to make, by name or number ("Ankle boot" or 9); repeatable'
+    generate("--label", action="append", help=text)
+    text = "images in all, spread over the labels (default: 64, or 8 of every label)"
+    generate("--count", type=_whole, help=text)
     generate("--output", type=pathlib.Path, required=True, help="FILE.png, .npz or .gif (a latent walk)")
 
     evaluate = add("evaluate", "Measure how good generated images are, against the real test images.")
@@ -120,46 +99,31 @@ def parser():
         command("--samples", type=_whole, default=10_000, help="how many images (default: 10000)")
     for command in (generate, evaluate, analyze):
         command("--seed", type=_seed, default=0, help="default: 0")
-        command(
-            "--noise",
-            choices=("normal", "uniform"),
-            help="what a generator of your own takes (default: normal)",
-        )
-        command(
-            "--label-as", choices=("none", "number", "one-hot", "in-noise"), help="how it takes its label"
-        )
+        text = "what a generator of your own takes (default: normal)"
+        command("--noise", choices=("normal", "uniform"), help=text)
+        forms = ("none", "number", "one-hot", "in-noise")
+        command("--label-as", choices=forms, help="how it takes its label")
         command("--pixels", choices=("unit", "tanh", "byte"), help="its range: [0, 1], [-1, 1] or [0, 255]")
         command("--fit", choices=("crop", "resize"), help="how its images become 28 x 28")
-    evaluate(
-        "--extractor",
-        choices=("classifier", "inception"),
-        default="classifier",
-        help="whose features (default: classifier, which gives FID-FMNIST; inception takes an hour)",
-    )
+    text = "whose features (default: classifier, which gives FID-FMNIST; inception takes an hour)"
+    evaluate("--extractor", choices=("classifier", "inception"), default="classifier", help=text)
     evaluate("--inception-weights", metavar="FILE", help="default: Keras's cache, else a download of 88 MB")
     evaluate("--json", action="store_true", help="print JSON instead of a table")
     evaluate("--output", type=pathlib.Path, help="folder for evaluation.json and pictures")
     analyze("--output", type=pathlib.Path, required=True, help="folder for report.html and its tables")
 
     race = add("race", "Train contenders for equal time and compare their images along the way.")
-    contenders = "recipes on ten classes, tutorial, prototype, or a rung of the ladder, see bench/rivals.py"
-    race(
-        "--recipes",
-        nargs="+",
-        default=["cgan", "dcgan", "prototype", "tutorial"],
-        metavar="NAME",
-        help=contenders,
-    )
+    text = "recipes on ten classes, tutorial, prototype, or a rung of the ladder, see bench/rivals.py"
+    contenders = ["cgan", "dcgan", "prototype", "tutorial"]
+    race("--recipes", nargs="+", default=contenders, metavar="NAME", help=text)
     race("--minutes", type=_positive, default=3.0, help="for each of them (default: 3)")
     race("--seeds", type=_whole, default=1, help="runs of each (default: 1)")
     race("--output", type=pathlib.Path, default=pathlib.Path("runs/race"), help="folder (default: runs/race)")
 
-    roofline = add(
-        "roofline", "Show how well train steps use the processor, beside the fastest matrix product."
-    )
-    roofline(
-        "--recipes", nargs="+", default=["tutorial", "cgan"], metavar="NAME", help="contenders of a race"
-    )
+    text = "Show how well train steps use the processor, beside the fastest matrix product."
+    roofline = add("roofline", text)
+    contenders = ["tutorial", "cgan"]
+    roofline("--recipes", nargs="+", default=contenders, metavar="NAME", help="contenders of a race")
     picture = pathlib.Path("runs/roofline.png")
     roofline("--output", type=pathlib.Path, default=picture, help="FILE.png (default: runs/roofline.png)")
     return top
@@ -198,11 +162,8 @@ def command_train(arguments):
         output = arguments.output or _free_folder(pathlib.Path("runs") / recipe.name)
         _check_folder(output)
         if (output / "run.json").exists():
-            raise InputError(
-                f"{output} holds a run already. Go on with it (--resume --output {output}), or choose "
-                "another "
-                "folder"
-            )
+            fix = f"Go on with it (--resume --output {output}), or choose another folder"
+            raise InputError(f"{output} holds a run already. {fix}")
         what = f"Training {recipe.name} into {output}"
     terminal.start_tensorflow()
     from fmgan_tf.runs import distribute, training
@@ -230,8 +191,7 @@ def command_train(arguments):
 
 
 def _check_same(arguments, record, output):
-    """Refuses options beside --resume that are not those of the run: people add it to the first command
-    again."""
+    """Refuses options beside --resume, which people add to the first command, that are not the run's."""
     recipe = record["recipe"]
     given = {"recipe": (arguments.recipe, recipe["name"]), "--seed": (arguments.seed, record["seed"])}
     given["--deterministic"] = (arguments.deterministic or None, record.get("deterministic", False))
@@ -241,26 +201,20 @@ def _check_same(arguments, record, output):
             given[f"--set {name}"] = getattr(wanted, field), recipe[field]
     for name, (now, before) in given.items():
         if now is not None and now != before:
-            raise InputError(
-                f"{output} was begun with {name} {before}, not {now}; leave it out, or train anew"
-            )
+            fix = "leave it out, or train anew"
+            raise InputError(f"{output} was begun with {name} {before}, not {now}; {fix}")
 
 
-def _reading(arguments):
-    from fmgan_tf.runs import sources
-
-    return sources.Reading(arguments.noise, arguments.label_as, arguments.pixels, arguments.fit)
+def _find(arguments):
+    """The sources.Source that the arguments name."""
+    reading = sources.Reading(arguments.noise, arguments.label_as, arguments.pixels, arguments.fit)
+    return sources.find(arguments.source, reading)
 
 
 def command_generate(arguments):
-    if arguments.output.suffix not in (".png", ".npz", ".gif"):
-        raise InputError(
-            f"--output {arguments.output} ends in {arguments.output.suffix!r}, expected .png, .npz or .gif"
-        )
+    _check_suffix(arguments.output, ".png, .npz or .gif")
     labels = arguments.label and [fashion_mnist.class_index(label) for label in arguments.label]
-    from fmgan_tf.runs import sources
-
-    source = sources.find(arguments.source, _reading(arguments))
+    source = _find(arguments)
     if recipe := source.recipe:  # before anything is loaded
         _check_labels(source, labels, recipe.classes if recipe.conditional else 0)
     terminal.start_tensorflow()
@@ -268,12 +222,11 @@ def command_generate(arguments):
 
     generator = sources.open_generator(source)
     _check_labels(source, labels, generator.classes)
-    generate.generate(
-        generator, arguments.output, fashion_mnist.CLASS_NAMES, arguments.count, arguments.seed, labels
-    )
+    names, output = fashion_mnist.CLASS_NAMES, arguments.output
+    generate.generate(generator, output, names, arguments.count, arguments.seed, labels)
     if generator.assumed:
         print(generator.assumed)
-    print(f"Wrote {arguments.output}")
+    print(f"Wrote {output}")
 
 
 def _check_labels(source, labels, known):
@@ -283,20 +236,15 @@ def _check_labels(source, labels, known):
     names = fashion_mnist.CLASS_NAMES
     for label in labels or ():
         if label >= known:
-            raise InputError(
-                f"{source.name} has never seen {names[label]!r}; it knows {', '.join(names[:known])}"
-            )
+            listing = ", ".join(names[:known])
+            raise InputError(f"{source.name} has never seen {names[label]!r}; it knows {listing}")
 
 
 def command_evaluate(arguments):
     if arguments.inception_weights and arguments.extractor != "inception":
         raise InputError("--inception-weights needs --extractor inception")
     _check_folder(arguments.output)
-    import json
-
-    from fmgan_tf.runs import sources
-
-    source = sources.find(arguments.source, _reading(arguments))
+    source = _find(arguments)
     terminal.start_tensorflow()
     from fmgan_tf.runs import evaluation
 
@@ -316,9 +264,7 @@ def command_evaluate(arguments):
 
 def command_analyze(arguments):
     _check_folder(arguments.output)
-    from fmgan_tf.runs import sources
-
-    source = sources.find(arguments.source, _reading(arguments))
+    source = _find(arguments)
     terminal.start_tensorflow()
     from fmgan_tf.runs import report
 
@@ -340,8 +286,7 @@ def command_race(arguments):
 
 
 def command_roofline(arguments):
-    if arguments.output.suffix != ".png":
-        raise InputError(f"--output {arguments.output} ends in {arguments.output.suffix!r}, expected .png")
+    _check_suffix(arguments.output, ".png")
     terminal.start_tensorflow()
     from fmgan_tf import plots
     from fmgan_tf.bench import race, roofline
@@ -360,6 +305,11 @@ def command_roofline(arguments):
     print(f"Wrote {arguments.output}")
 
 
+def _check_suffix(output, expected):
+    if output.suffix not in re.findall(r"\.\w+", expected):
+        raise InputError(f"--output {output} ends in {output.suffix!r}, expected {expected}")
+
+
 def _check_folder(output):
     if output and output.exists() and not output.is_dir():
         raise InputError(f"--output {output} is a file, expected a folder")
@@ -367,11 +317,8 @@ def _check_folder(output):
 
 def _free_folder(folder):
     """The folder itself or, where that is taken, the first of folder-2, folder-3, ..."""
-    candidate, number = folder, 1
-    while candidate.exists():
-        number += 1
-        candidate = folder.with_name(f"{folder.name}-{number}")
-    return candidate
+    others = (folder.with_name(f"{folder.name}-{number}") for number in itertools.count(2))
+    return next(candidate for candidate in itertools.chain([folder], others) if not candidate.exists())
 
 
 COMMANDS = {
@@ -380,12 +327,8 @@ COMMANDS = {
 
 
 def main(arguments=None):
-    """Runs the command line.
-
-    Returns:
-        int, its exit code: 0, 1 (training diverged), 2 (bad input), or 128 and the number of the signal that
-            ended it.
-    """
+    """Runs the command line and returns its exit code: 0, 1 (training diverged), 2 (bad input), or 128 and
+    the number of the signal that ended it."""
     os.environ["MPLBACKEND"] = "agg"  # pictures go to files; another project's backend may not exist here
     with terminal.displays():
         arguments = parser().parse_args(arguments)

@@ -1,8 +1,7 @@
-"""What a generator has learned, measured beside real images: embeddings, clusters, biases, neighbors, latent
-space.
+"""What a generator has learned, beside real images: embeddings, clusters, biases, neighbors, latent space.
 
-Thin over scikit-learn, SciPy and umap-learn. Works on arrays; models are only needed for the latent space.
-report.py puts it all on one page.
+Thin over scikit-learn, SciPy and umap-learn; runs/report.py puts it all on one page. Throughout, points and
+features are float (N, dimensions), images uint8 (N, height, width, 1), labels int (N,).
 """
 
 import warnings
@@ -14,7 +13,7 @@ from scipy.spatial import distance
 from sklearn import cluster, decomposition, manifold, neighbors
 from sklearn import metrics as scores
 
-from fmgan_tf import InputError, features, generation, metrics, one_line
+from fmgan_tf import InputError, data, features, generation, metrics, one_line
 
 EMBEDDINGS = ("PCA", "t-SNE", "UMAP")
 CLUSTERINGS = ("k-means", "HDBSCAN")
@@ -28,14 +27,10 @@ PAIRS = 500  # images per class whose distances to one another are averaged
 
 
 def embed(points, method, seed=0):
-    """Places points in a plane.
+    """Places points in a plane, float (N, 2).
 
     Args:
-        points: float (N, dimensions).
         method: "PCA", "t-SNE" or "UMAP". The last two see the first 50 principal components.
-        seed: int.
-    Returns:
-        float (N, 2).
     Raises:
         InputError: unknown method, or UMAP without umap-learn.
     Source: van der Maaten and Hinton 2008, https://jmlr.org/papers/v9/vandermaaten08a.html; McInnes, Healy
@@ -65,17 +60,12 @@ def find_clusters(points, labels, method, seed=0, dimensions=20):
     """Looks for clusters without the labels, then sets them against the labels.
 
     Args:
-        points: float (N, dimensions).
-        labels: int (N,).
         method: "k-means", with as many clusters as there are labels, or "HDBSCAN", which finds their number
             itself and leaves out points in thin places. Both see the first `dimensions` principal components.
-        seed: int.
-        dimensions: int.
     Returns:
         dict: assigned, int (N,), -1 for points left out; clusters, their number; left_out, the share of such
-        points; ari and nmi, the adjusted Rand index and the normalized mutual information of the points in
-        clusters with their labels; silhouette, of the clusters themselves, in [-1, 1]. The last three are NaN
-        with fewer than two clusters.
+        points; ari and nmi, the adjusted Rand index and the normalized mutual information of clusters and
+        labels; silhouette, in [-1, 1]. The last three are NaN with fewer than two clusters.
     Raises:
         InputError: unknown method.
     Source: Hubert and Arabie 1985 (ARI); Rousseeuw 1987 (silhouette); Campello, Moulavi and Sander 2013
@@ -86,60 +76,42 @@ def find_clusters(points, labels, method, seed=0, dimensions=20):
     if method == "k-means":
         assigned = cluster.KMeans(len(np.unique(labels)), n_init=4, random_state=seed).fit_predict(points)
     elif method == "HDBSCAN":
-        assigned = cluster.HDBSCAN(
-            min_cluster_size=max(5, len(points) // 100), min_samples=5, copy=True
-        ).fit_predict(points)
+        smallest = max(5, len(points) // 100)
+        assigned = cluster.HDBSCAN(min_cluster_size=smallest, min_samples=5, copy=True).fit_predict(points)
     else:
         raise InputError(f"no clustering {method!r}; there are {', '.join(CLUSTERINGS)}")
     inside = assigned >= 0
-    found = len(np.unique(assigned[inside]))
-    result = {"assigned": assigned, "clusters": found, "left_out": float(1 - inside.mean())}
-    if found < 2:
+    left_out = float(1 - inside.mean())
+    points, labels, found = points[inside], labels[inside], assigned[inside]
+    count = len(np.unique(found))
+    result = {"assigned": assigned, "clusters": count, "left_out": left_out}
+    if count < 2:
         return result | {"ari": np.nan, "nmi": np.nan, "silhouette": np.nan}
+    size = min(3000, len(found))
     return result | {
-        "ari": float(scores.adjusted_rand_score(labels[inside], assigned[inside])),
-        "nmi": float(scores.normalized_mutual_info_score(labels[inside], assigned[inside])),
-        "silhouette": float(
-            scores.silhouette_score(
-                points[inside], assigned[inside], sample_size=min(3000, inside.sum()), random_state=seed
-            )
-        ),
+        "ari": float(scores.adjusted_rand_score(labels, found)),
+        "nmi": float(scores.normalized_mutual_info_score(labels, found)),
+        "silhouette": float(scores.silhouette_score(points, found, sample_size=size, random_state=seed)),
     }
 
 
 def diversity(points):
-    """Mean distance between two of up to 500 points: how different the images are from one another.
-
-    Args:
-        points: float (N, dimensions), at least two.
-    Returns:
-        float, 0 where all are the same; NaN for fewer than two.
-    """
+    """Mean distance between two of up to 500 points: 0 where all are the same, NaN for fewer than two."""
     return float(distance.pdist(points[:PAIRS]).mean()) if len(points) > 1 else np.nan
 
 
 def per_class(real, real_labels, generated, generated_labels):
-    """Diversity and realism of every class, generated beside real.
+    """Diversity and realism of every class, from the features of real and generated images.
 
-    Args:
-        real, generated: float features (N, dimensions).
-        real_labels, generated_labels: int (N,).
     Returns:
-        dict from class to a dict: diversity (over that of the real images of the class), precision, recall
-        and coverage (see metrics), and count, the number of generated images. NaN with fewer than ten of
-        either.
+        dict from class to a dict: diversity (over that of the real images), precision, recall and coverage
+        (see metrics), all NaN with fewer than ten images of a side, and count, of generated images.
     """
     rows = {}
     for label in np.unique(real_labels):
         left, right = real[real_labels == label], generated[generated_labels == label]
         size = min(len(left), len(right))
-        row = {
-            "count": len(right),
-            "diversity": np.nan,
-            "precision": np.nan,
-            "recall": np.nan,
-            "coverage": np.nan,
-        }
+        row = {"count": len(right)} | dict.fromkeys(("diversity", "precision", "recall", "coverage"), np.nan)
         if size >= 10:  # precision and recall compare at equal numbers only
             row["diversity"] = diversity(right) / diversity(left)
             row["precision"], row["recall"] = metrics.precision_recall(left[:size], right[:size])
@@ -149,13 +121,7 @@ def per_class(real, real_labels, generated, generated_labels):
 
 
 def attributes(images):
-    """What can be said of a garment without knowing what it is.
-
-    Args:
-        images: uint8 (N, height, width, 1).
-    Returns:
-        dict from the names in ATTRIBUTES to float64 (N,), each from 0 to 1.
-    """
+    """What is seen without knowing the garment: dict from ATTRIBUTES to float64 (N,), 0 to 1."""
     pixels = np.asarray(images)[..., 0].astype("float64") / 255
     mirrored = pixels[:, :, ::-1]
     total = np.maximum((pixels + mirrored).sum((1, 2)), 1e-9)
@@ -171,15 +137,8 @@ def attributes(images):
 
 
 def holm(p_values):
-    """p-values corrected for how many there are: a true null hypothesis among them is rejected at 0.05 in one
-    of 20 tables.
-
-    Args:
-        p_values: float (N,), in [0, 1].
-    Returns:
-        float (N,), in [0, 1].
-    Source: Holm 1979, A simple sequentially rejective multiple test procedure.
-    """
+    """p-values, float (N,), corrected: at 0.05 a true null hypothesis is rejected in one of 20 tables.
+    Source: Holm 1979, A simple sequentially rejective multiple test procedure."""
     p_values = np.asarray(p_values, "float64")
     order = np.argsort(p_values)
     corrected = np.empty(len(p_values))
@@ -190,96 +149,66 @@ def holm(p_values):
 def biases(real, real_labels, generated, generated_labels):
     """Attributes of generated against real images, in all classes together and in each.
 
-    Args:
-        real, generated: uint8 (N, height, width, 1).
-        real_labels, generated_labels: int (N,).
     Returns:
         list of dicts: attribute; label, None for all; real and generated, the means; effect, the difference
         of the means in (pooled) standard deviations, Cohen's d, positive where the generator has more; p, of
-        a two-sided Mann-Whitney U test, corrected by Holm's method for the number of rows; significant,
-        whether p is below 0.05. Classes with fewer than ten images of either side are left out.
+        a two-sided Mann-Whitney U test, corrected by Holm's method; significant, whether p is below 0.05.
+        Classes with fewer than ten images of either side are left out.
     Source: Cohen 1988, who calls 0.2 small, 0.5 medium and 0.8 large; Mann and Whitney 1947.
     """
     left, right = attributes(real), attributes(generated)
     rows = []
     for attribute in ATTRIBUTES:
-        for label in (None, *np.unique(real_labels)):
+        for label in (None, *np.unique(real_labels).tolist()):
             ours = left[attribute] if label is None else left[attribute][real_labels == label]
             theirs = right[attribute] if label is None else right[attribute][generated_labels == label]
             if min(len(ours), len(theirs)) < 10:
                 continue
+            row = {"attribute": attribute, "label": label}
+            row |= {"real": float(ours.mean()), "generated": float(theirs.mean())}
             spread = np.sqrt((ours.var() + theirs.var()) / 2)
-            rows.append(
-                {
-                    "attribute": attribute,
-                    "label": None if label is None else int(label),
-                    "real": float(ours.mean()),
-                    "generated": float(theirs.mean()),
-                    "effect": float((theirs.mean() - ours.mean()) / spread) if spread else 0.0,
-                    "p": float(stats.mannwhitneyu(ours, theirs).pvalue),
-                }
-            )
+            row["effect"] = float((theirs.mean() - ours.mean()) / spread) if spread else 0.0
+            rows.append(row | {"p": float(stats.mannwhitneyu(ours, theirs).pvalue)})
     for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
         row |= {"p": float(p), "significant": bool(p < 0.05)}
     return rows
 
 
 def nearest(images, train_images):
-    """The training image that is nearest to each image, pixel by pixel.
-
-    Args:
-        images: uint8 (N, height, width, 1).
-        train_images: uint8 (M, height, width, 1).
-    Returns:
-        (index, distance): int (N,) and float (N,), root mean square difference of the pixels in [0, 1]. 0 is
-            a copy.
-    """
-    flat, train = (
-        np.asarray(side).reshape(len(side), -1).astype("float32") / 255 for side in (images, train_images)
-    )
+    """The training image nearest to each image: (index, distance), int (N,) and float (N,), the root mean
+    square difference of the pixels in [0, 1]; 0 is a copy."""
+    flat, train = (data.to_unit_range(side).reshape(len(side), -1) for side in (images, train_images))
     search = neighbors.NearestNeighbors(n_neighbors=1, algorithm="brute").fit(train)
-    _, index = search.kneighbors(flat)
-    index = index[:, 0]
+    index = search.kneighbors(flat, return_distance=False)[:, 0]
     return index, np.sqrt(((flat - train[index]) ** 2).mean(1))
 
 
 def images_along(generator, noise, label=None):
-    """Images of a generation.Generator for noise float (N, latent_dim), all of one class where it takes
-    labels: uint8."""
+    """Images of a generation.Generator for noise (N, latent_dim), all of one class if it takes labels."""
     labels = None if label is None else np.full(len(noise), label)
     return generation.sample_images(generator, np.asarray(noise, "float32"), labels)
 
 
 def interpolations(generator, seed=0, count=24, steps=17):
-    """Walks between random noise vectors, straight and on a great circle, alike for all classes.
+    """Walks of a generation.Generator between random noise vectors, `count` straight and on great circles.
 
-    Args:
-        generator: generation.Generator.
-        seed: int.
-        count: int, how many walks of each kind.
-        steps: int, images of a walk.
     Returns:
         dict from "linear" and "spherical" to a dict: norm, float (steps,), mean length of the noise over that
         of the ends; length, float (count,), of the path through the classifier's features, over the distance
-        between its ends (1 is the straightest there can be); images, uint8 (steps, 28, 28, 1), of the first
-        walk.
+        between its ends (from 1); images, uint8 (steps, 28, 28, 1), of the first walk.
     """
     ends = generation.sample_noise(seed, 2 * count, generator.latent_dim).reshape(2, count, -1)
     shares = np.linspace(0, 1, steps)
     result = {}
-    for kind in ("linear", "spherical"):
-        walk = np.stack(
-            [
-                (1 - share) * ends[0] + share * ends[1]
-                if kind == "linear"
-                else generation.slerp(*ends, share)
-                for share in shares
-            ]
-        )  # (steps, count, latent_dim)
+
+    def straight(start, end, share):
+        return (1 - share) * start + share * end
+
+    for kind, between in (("linear", straight), ("spherical", generation.slerp)):
+        walk = np.stack([between(*ends, share) for share in shares])  # (steps, count, latent_dim)
         labels = np.tile(np.arange(count) % generator.classes, steps) if generator.classes else None
-        images = generation.sample_images(
-            generator, walk.reshape(steps * count, -1).astype("float32"), labels
-        )
+        noise = walk.reshape(steps * count, -1).astype("float32")
+        images = generation.sample_images(generator, noise, labels)
         found, _ = features.classifier_features(images, label=f"features of {kind} walks")
         path = found.reshape(steps, count, -1)
         hops = np.linalg.norm(np.diff(path, axis=0), axis=-1).sum(0)
@@ -293,13 +222,7 @@ def interpolations(generator, seed=0, count=24, steps=17):
 
 
 def hidden_layer(model):
-    """The generator up to its first nonlinearity.
-
-    Args:
-        model: keras.Model.
-    Returns:
-        keras.Model with the same inputs, or None where no layer looks like one.
-    """
+    """The generator, a keras.Model, up to its first nonlinearity, or None where no layer looks like one."""
     for index, layer in enumerate(model.layers):
         if isinstance(layer, keras.Model):
             inner = hidden_layer(layer)
@@ -311,21 +234,14 @@ def hidden_layer(model):
 
 
 def directions(generator, seed=0, count=4, samples=2000):
-    """Directions in noise space along which most changes in the generator.
+    """At most `count` directions in noise space along which most changes in a generation.Generator.
 
-    The principal components of the activations of its first hidden layer, carried back to the noise by linear
-    regression.
+    The principal components of the activations of its first hidden layer for `samples` noise vectors, carried
+    back to the noise by linear regression. InputError if it has no such layer.
 
-    Args:
-        generator: generation.Generator.
-        seed: int.
-        count: int, how many at most.
-        samples: int, noise vectors to look at.
     Returns:
         (directions, shares): float32 (count, latent_dim) of length 1, and float (count,), the share of the
         activations' variance along each.
-    Raises:
-        InputError: no hidden layer was found.
     Source: Harkonen et al. 2020, GANSpace, https://arxiv.org/abs/2004.02546.
     """
     hidden = hidden_layer(generator.model)
@@ -334,9 +250,8 @@ def directions(generator, seed=0, count=4, samples=2000):
     noise = generation.sample_noise(seed, samples, generator.latent_dim)
     # One class: the difference between classes is not a direction of the noise
     inputs = keras.tree.flatten(generator.feed(noise, np.zeros(samples, int) if generator.classes else None))
-    activations = np.asarray(hidden(inputs if len(inputs) > 1 else inputs[0], training=False)).reshape(
-        samples, -1
-    )
+    activations = np.asarray(hidden(inputs if len(inputs) > 1 else inputs[0], training=False))
+    activations = activations.reshape(samples, -1)
     components = decomposition.PCA(min(count, *activations.shape), random_state=seed).fit(activations)
     shares = components.explained_variance_ratio_
     varied = shares > 1e-6  # a generator may have fewer directions than were asked for

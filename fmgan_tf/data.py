@@ -15,8 +15,7 @@ def to_tanh_range(images):
 
 
 def from_tanh_range(images):
-    """Scales floats in [-1, 1] back to uint8, the exact inverse of to_tanh_range for all 256 values; clips
-    the others."""
+    """The exact inverse of to_tanh_range, back to uint8, for all 256 values; clips the others."""
     return np.clip(np.rint((np.asarray(images, "float32") + 1.0) * 127.5), 0, 255).astype("uint8")
 
 
@@ -26,46 +25,23 @@ def to_unit_range(images):
 
 
 def from_unit_range(images):
-    """Scales floats in [0, 1] back to uint8, the exact inverse of to_unit_range for all 256 values; clips the
-    others."""
+    """The exact inverse of to_unit_range, back to uint8, for all 256 values; clips the others."""
     return np.clip(np.rint(np.asarray(images, "float32") * 255.0), 0, 255).astype("uint8")
 
 
 def select_classes(images, labels, classes):
-    """Keeps the images of some classes, in their order.
-
-    Args:
-        images: (N, ...).
-        labels: int (N,).
-        classes: class names or numbers, see fashion_mnist.class_index.
-    Returns:
-        (images, labels) of those classes; labels keep their numbers.
-    Raises:
-        InputError: unknown class.
-    """
+    """The (images, labels) of some classes, given by name or number; labels keep their numbers."""
     keep = np.isin(labels, [fashion_mnist.class_index(label) for label in classes])
     return images[keep], labels[keep]
 
 
 def stratified_split(images, labels, fractions=(0.8, 0.1, 0.1), seed=0):
-    """Splits into train, validation and test with the same share of every class in each.
-
-    Args:
-        images: (N, ...).
-        labels: int (N,).
-        fractions: three floats that sum to 1.
-        seed: int; the same seed gives the same split.
-    Returns:
-        Three (images, labels) pairs: disjoint, shuffled, together all of the input.
-    Raises:
-        InputError: the fractions do not sum to 1, or a class has too few images to be in all three.
-    """
+    """Train, validation and test part, (images, labels) pairs, the share of every class alike in each:
+    disjoint, shuffled by the seed, together all of the input. InputError for other fractions."""
     from sklearn.model_selection import train_test_split
 
     if len(fractions) != 3 or min(fractions) <= 0 or not np.isclose(sum(fractions), 1.0):
-        raise InputError(
-            f"fractions is {fractions}, expected three positive numbers that sum to 1, like (0.8, 0.1, 0.1)"
-        )
+        raise InputError(f"fractions is {fractions}, expected three positive numbers that sum to 1")
     train_x, rest_x, train_y, rest_y = train_test_split(
         images, labels, train_size=fractions[0], stratify=labels, random_state=seed
     )
@@ -82,42 +58,22 @@ VALIDATION_IMAGES = 5000
 
 
 def parts(dataset, classes=10):
-    """What to train on, to watch, and to test on.
+    """What to train on, to watch, and to test on: (Dataset, validation_images, validation_labels).
 
     With all ten classes the dataset's own training and test images; the first 5,000 training images, which
-    are trained on as well, are watched. With fewer, those classes are taken from all 70,000 images and split
-    80/10/10, stratified, the same way every time.
-
-    Args:
-        dataset: fashion_mnist.Dataset.
-        classes: int, how many of the first classes.
-    Returns:
-        (dataset, validation_images, validation_labels): Dataset with the training and test part, uint8 (M,
-        28, 28, 1), int64 (M,).
+    are trained on as well, are watched. With fewer, the first `classes` are taken from all 70,000 images and
+    split 80/10/10, stratified, the same way every time.
     """
     if classes == len(dataset.class_names):
         return dataset, dataset.train_images[:VALIDATION_IMAGES], dataset.train_labels[:VALIDATION_IMAGES]
     images = np.concatenate([dataset.train_images, dataset.test_images])
     labels = np.concatenate([dataset.train_labels, dataset.test_labels])
     train, validation, test = stratified_split(*select_classes(images, labels, range(classes)))
-    return with_images(dataset, train, test), *validation
-
-
-def with_images(dataset, train, test):
-    """The dataset with other (images, labels) to train and to test on."""
-    names = ("train_images", "train_labels", "test_images", "test_labels")
-    return dataset._replace(**dict(zip(names, (*train, *test), strict=True)))
+    return dataset._make((*train, *test, *dataset[4:])), *validation
 
 
 def resize(images, image_size):
-    """Resizes square images: bilinear, antialiased.
-
-    Args:
-        images: uint8 (N, height, width, 1) in [0, 255].
-        image_size: int, the new height and width in pixels.
-    Returns:
-        uint8 (N, image_size, image_size, 1) in [0, 255]; the input itself if it has that size.
-    """
+    """Square images, uint8 (N, size, size, 1), at another size, bilinear, antialiased."""
     if images.shape[1:3] == (image_size, image_size):
         return images
     # float32 copies of all 60,000 at once would take a gigabyte
@@ -127,14 +83,11 @@ def resize(images, image_size):
 
 
 def shift(images, offsets, reach):
-    """Moves every image by its own offset; what comes in is black.
+    """Moves every image, float32 (batch, height, width, 1) in [-1, 1], by its own offset; what comes in is
+    black.
 
-    Args:
-        images: float32 tensor (batch, height, width, 1) in [-1, 1].
-        offsets: int32 (batch, 2), rows up and columns to the left, in [-reach, reach].
-        reach: int, pixels.
-    Returns:
-        float32 tensor of the same shape. Its gradient goes to the pixels that stayed in the picture.
+    The offsets are int32 (batch, 2), rows up and columns to the left, in [-reach, reach]. The gradient goes
+    to the pixels that stayed in the picture.
     """
     size = images.shape[1]
     images = tf.pad(images, [[0, 0], [reach, reach], [reach, reach], [0, 0]], constant_values=-1)
@@ -145,8 +98,7 @@ def shift(images, offsets, reach):
 
 
 def in_batches(images, batch_size, label):
-    """Cuts an array (N, ...) into batches, with a progress bar on stderr, named `label`, once it takes some
-    seconds."""
+    """Cuts an array into batches, with a progress bar on stderr, named `label`, once it takes seconds."""
     wait = 2 if sys.stderr.isatty() else 10  # seconds; in a log or a notebook a bar is mostly noise
     with tqdm(total=len(images), desc=label, delay=wait, leave=False, dynamic_ncols=True) as bar:
         for first in range(0, len(images), batch_size):
@@ -158,21 +110,16 @@ def batches(images, batch_size, seed=0, first_step=0, labels=None):
     """An endless tf.data pipeline of training batches, shuffled anew in every epoch.
 
     The order depends on the seed and the epoch alone, so a run that was interrupted at step n goes on with
-    the same images as one that was not. All images stay in memory; only indices are shuffled. Batches are
-    always full (networks then have static shapes); the images left over at the end of an epoch get another
-    chance in the next.
+    the same images (first_step=n). Only indices are shuffled. Batches are always full (networks then have
+    static shapes); the images left over at the end of an epoch get another chance in the next.
 
     Args:
         images: float32 (N, height, width, 1), scaled; an array is copied, a tensor is not.
-        batch_size: int, at most N.
-        seed: int.
+        batch_size: int, at most N, else InputError.
         first_step: int, how many batches to skip.
         labels: int (N,), to go with the images.
     Returns:
-        tf.data.Dataset of float32 (batch_size, height, width, 1), or of such images and their labels
-        (batch_size,), infinite.
-    Raises:
-        InputError: fewer images than batch_size.
+        tf.data.Dataset of float32 (batch_size, height, width, 1), or of pairs of those and labels.
     """
     if not 0 < batch_size <= len(images):
         raise InputError(f"batch_size is {batch_size}, expected 1 to {len(images)}, the number of images")

@@ -26,32 +26,18 @@ from tqdm import tqdm
 from fmgan_tf import InputError, pretrained
 
 NAME = "Fashion-MNIST"
-CLASS_NAMES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
+CLASS_NAMES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat")
+CLASS_NAMES += ("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 STAND_IN = "stand-in: generated images, NOT Fashion-MNIST"
 COUNTS = {"train": 60_000, "test": 10_000}
 PIXEL_SUMS = {"train": 3_431_114_169, "test": 573_469_082}  # whatever the order; those of MNIST are others
 
-# Bytes and SHA-256 of each file once it is unpacked, which do not depend on how it was packed. Those of the
-# .gz files that TFDS records would; a test shows that these are what they hold.
+# Bytes and SHA-256 of each file once it is unpacked, however it was packed (TFDS records those of the .gz)
 FILES = {
-    "t10k-labels-idx1-ubyte": (10_008, "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"),
-    "train-labels-idx1-ubyte": (60_008, "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"),
-    "t10k-images-idx3-ubyte": (7_840_016, "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"),
-    "train-images-idx3-ubyte": (
-        47_040_016,
-        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-    ),
+    "t10k-labels-idx1-ubyte": (10008, "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"),
+    "train-labels-idx1-ubyte": (60008, "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"),
+    "t10k-images-idx3-ubyte": (7840016, "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"),
+    "train-images-idx3-ubyte": (47040016, "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"),
 }
 MIRROR = "https://storage.googleapis.com/tensorflow/tf-keras-datasets"  # of keras.datasets.fashion_mnist
 PACKAGE = "dataset-fashion-mnist"  # in Debian and Ubuntu
@@ -79,22 +65,14 @@ class StandInWarning(UserWarning):
 
 
 class Dataset(NamedTuple):
-    """Images, labels, and what they are.
+    """Images, labels, and what they are."""
 
-    train_images, test_images: uint8 (N, height, width, 1) in [0, 255], 0 being the background.
-    train_labels, test_labels: int64 (N,), indices into class_names.
-    source: where the images came from, for people and run.json.
-    folder: where they are kept.
-    name: of the dataset.
-    class_names: tuple of str.
-    """
-
-    train_images: np.ndarray
-    train_labels: np.ndarray
+    train_images: np.ndarray  # uint8 (N, height, width, 1) in [0, 255], 0 being the background
+    train_labels: np.ndarray  # int64 (N,), indices into class_names
     test_images: np.ndarray
     test_labels: np.ndarray
-    source: str
-    folder: str
+    source: str  # where the images came from, for people and run.json
+    folder: str  # where they are kept
     name: str = NAME
     class_names: tuple = CLASS_NAMES
 
@@ -105,16 +83,7 @@ class Dataset(NamedTuple):
 
 
 def class_index(label, class_names=CLASS_NAMES):
-    """The index of a class given by name or number.
-
-    Args:
-        label: an index of class_names, its digits, or a name in any case.
-        class_names: tuple of str.
-    Returns:
-        int.
-    Raises:
-        InputError: no such class; the message lists all of them and the nearest.
-    """
+    """The index of a class given by name, in any case, or number; else an InputError that lists them all."""
     by_name = {name.lower(): index for index, name in enumerate(class_names)}
     text = str(label).strip().lower()
     if text in by_name:
@@ -127,28 +96,26 @@ def class_index(label, class_names=CLASS_NAMES):
 
 
 def load():
-    """Loads Fashion-MNIST, verified, through TensorFlow Datasets.
+    """Fashion-MNIST, verified, through TensorFlow Datasets: Dataset, 60,000 and 10,000 images of 28 x 28.
 
     What TFDS prepared before, in TFDS_DATA_DIR or ~/tensorflow_datasets, comes first. Else the first of these
     that has the four files fills that folder: the folder that FMGAN_DATA_DIR names, alone where it is set;
     Debian's and Ubuntu's package where it is installed; the dataset's host; Keras's mirror; that package,
     fetched into a temporary folder. Where none has them, images of the shipped conditional generator stand
-    in, with a StandInWarning.
+    in (is_stand_in), with a StandInWarning.
 
-    Returns:
-        Dataset, 60,000 training and 10,000 test images of 28 x 28; is_stand_in says if they are generated.
     Raises:
-        DataError: FMGAN_DATA_DIR holds a missing, truncated or foreign file; TFDS's folder cannot be written
-            or holds something else; or the dataset is nowhere and no generator can stand in.
-
+        DataError: FMGAN_DATA_DIR lacks a file or holds another; TFDS's folder cannot be written or holds
+            something else; or the dataset is nowhere and no generator can stand in.
     Source: Xiao, Rasul and Vollgraf 2017, https://arxiv.org/abs/1708.07747.
     """
     import tensorflow_datasets as tfds
 
+    fix = "Set TFDS_DATA_DIR to a folder that can be written."
     try:
         home = pathlib.Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
     except RuntimeError as error:  # no HOME, and the system knows none
-        raise DataError(f"{error} Set TFDS_DATA_DIR to a folder that can be written.") from error
+        raise DataError(f"{error} {fix}") from error
     with _reading(home):
         builder = tfds.builder("fashion_mnist", data_dir=home)
         cached = os.path.exists(builder.data_dir)
@@ -157,7 +124,6 @@ def load():
             home.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=home).close()
         except OSError as error:
-            fix = "Set TFDS_DATA_DIR to a folder that can be written."
             raise DataError(f"{NAME} cannot be kept in {home} ({error.strerror}). {fix}") from error
         try:
             contents, origin = _find(host=next(iter(builder.url_infos)).rpartition("/")[0])
@@ -166,11 +132,13 @@ def load():
         _prepare(builder, contents, origin)
     with _reading(home):
         builder = tfds.builder("fashion_mnist", data_dir=home)
-        splits = {name: builder.as_dataset(name, batch_size=-1) for name in COUNTS}
-        arrays = [splits[name][key].numpy() for name in COUNTS for key in ("image", "label")]
-        for name, images, labels in zip(COUNTS, arrays[::2], arrays[1::2], strict=True):
+        arrays = []
+        for name, count in COUNTS.items():
+            split = builder.as_dataset(name, batch_size=-1)
+            images, labels = split["image"].numpy(), split["label"].numpy()
+            arrays += [images, labels]
             found = images.shape, int(images.sum(dtype=np.int64)), np.bincount(labels).tolist()
-            expected = (COUNTS[name], 28, 28, 1), PIXEL_SUMS[name], [COUNTS[name] // 10] * 10
+            expected = (count, 28, 28, 1), PIXEL_SUMS[name], [count // 10] * 10
             if found != expected:
                 raise ValueError(f"{name} images, sum of pixels, labels: {found}, expected {expected}")
         file = pathlib.Path(builder.data_dir, ORIGIN_FILE)
@@ -291,10 +259,8 @@ def _download(base):
 
 
 def _fetch_package(package):
-    """The four contents of a Debian package that apt-get fetches, as any user, into a temporary folder.
-
-    First with the system's package lists, then with new ones: containers have none, and old ones mislead.
-    """
+    """The four contents of a Debian package that apt-get fetches, as any user, into a temporary folder: first
+    with the system's package lists, then with new ones, for containers have none, and old ones mislead."""
     if not shutil.which("apt-get"):
         raise DataError("there is no apt-get on this machine")
     _say(f"asking apt-get for the package {package} ...")
@@ -359,10 +325,7 @@ def _prepare(builder, contents, origin):
 
 
 def _stand_in(folder, reason):
-    """Generated images in the form of the dataset, drawn once, and the warning.
-
-    The file's name is the generator's hash, so that another generator's images are never taken for its own.
-    """
+    """Generated images in the form of the dataset, drawn once for every generator, and the warning."""
     if "cgan" not in pretrained.shipped():
         raise reason
     path = folder / f"{pretrained.digests()['cgan/generator.keras'][:12]}.npz"
@@ -385,19 +348,17 @@ def _stand_in(folder, reason):
 
 
 def _draw_stand_in():
-    """Images, labels, images, labels, like the first fields of Dataset: each class as often as there."""
+    """Images, labels, images, labels, like the first fields of Dataset: all classes equally often."""
     generator = pretrained.load_pretrained("cgan")
     _say("generating 70,000 images that stand in for it, once, about half a minute")
     random, arrays = np.random.default_rng(0), []
-    with tqdm(total=sum(COUNTS.values()), desc="generated images", leave=False, disable=None) as bar:
-        for count in COUNTS.values():
-            labels = random.permutation(np.arange(count) % len(CLASS_NAMES))
-            noise = random.standard_normal((count, generator.inputs[0].shape[-1]), dtype="float32")
-            images = np.empty((count, 28, 28, 1), "uint8")
-            for first in range(0, count, 250):
-                batch = slice(first, first + 250)
-                drawn = generator.predict_on_batch([noise[batch], labels[batch]])
-                images[batch] = np.clip(np.rint((drawn + 1) * 127.5), 0, 255)
-                bar.update(len(drawn))
-            arrays += [images, labels]
+    for count in COUNTS.values():
+        labels = random.permutation(np.arange(count) % len(CLASS_NAMES))
+        noise = random.standard_normal((count, generator.inputs[0].shape[-1]), dtype="float32")
+        images = np.empty((count, 28, 28, 1), "uint8")
+        for first in tqdm(range(0, count, 250), desc="generated images", leave=False, disable=None):
+            batch = slice(first, first + 250)
+            drawn = generator.predict_on_batch([noise[batch], labels[batch]])
+            images[batch] = np.clip(np.rint((drawn + 1) * 127.5), 0, 255)
+        arrays += [images, labels]
     return arrays

@@ -1,4 +1,7 @@
-"""Images to features, on which generators are measured: the shipped classifier's, and InceptionV3's."""
+"""Images to features, on which generators are measured: the shipped classifier's, and InceptionV3's.
+
+Images of another dtype or shape than expected, and missing or damaged models, are an InputError.
+"""
 
 import contextlib
 import functools
@@ -18,12 +21,7 @@ INCEPTION_NOTE = (
 
 def _check(images):
     images = np.asarray(images)
-    if (
-        images.dtype != np.uint8
-        or images.ndim != 4
-        or images.shape[1] != images.shape[2]
-        or images.shape[3] != 1
-    ):
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (images.shape[1],) * 2 + (1,):
         raise InputError(
             f"images are {images.dtype} {images.shape}, expected uint8 (N, height, width, 1), square, in "
             "[0, 255]; data.from_tanh_range and data.from_unit_range convert what a generator gives"
@@ -36,10 +34,8 @@ def classifier():
     """The shipped classifier; fmgan_tf.bench.classifier made it, from the training images alone.
 
     Returns:
-        keras.Model, float32 (batch, 28, 28, 1) in [-1, 1] -> float32 logits (batch, 10). Its layer "features"
-        gives float32 (batch, 128).
-    Raises:
-        InputError: the file is missing or is not the one that was shipped.
+        keras.Model, float32 (batch, 28, 28, 1) in [-1, 1] -> logits (batch, 10). Its layer "features" gives
+        (batch, 128).
     """
     return keras.models.load_model(pretrained.verified("classifier/classifier.keras"), compile=False)
 
@@ -57,13 +53,10 @@ def classifier_features(images, batch_size=500, label="classifier features"):
     A Frechet distance on these features is called FID-FMNIST, never bare FID, which is one on Inception's.
 
     Args:
-        images: uint8 (N, height, width, 1) in [0, 255]; other sizes than 28 are resized.
-        batch_size: int.
+        images: uint8 (N, size, size, 1); other sizes than 28 are resized.
         label: str, for the progress bar.
     Returns:
         (features, labels): float32 (N, 128) and int64 (N,) in [0, 9].
-    Raises:
-        InputError: other dtype or shape, or see classifier.
     """
     images = data.resize(_check(images), 28)
     features, labels = [], []
@@ -75,27 +68,19 @@ def classifier_features(images, batch_size=500, label="classifier features"):
 
 
 def recognized_among(classes, features):
-    """The classes that the shipped classifier recognizes when it may name no others.
-
-    Args:
-        classes: int (C,), a choice of 0 to 9.
-        features: float (N, 128), of classifier_features.
-    Returns:
-        int64 (N,), each one of `classes`.
-    """
+    """Which of some classes, int64 (N,), the shipped classifier recognizes in features (N, 128)."""
     classes = np.asarray(classes)
     logits = classifier().get_layer("logits")(features).numpy()
     return classes[logits[:, classes].argmax(1)]
 
 
 def classifier_extractor(pixels="tanh"):
-    """The classifier's features as a function within TensorFlow's graph, for gan.GAN.measure_fid.
+    """The classifier's features within TensorFlow's graph, for gan.GAN.measure_fid.
 
     Args:
         pixels: range of the images, "tanh" ([-1, 1]) or "sigmoid" ([0, 1]).
     Returns:
-        (extractor, dimensions): a function of float32 images (batch, height, width, 1) that returns float32
-        (batch, dimensions), and 128.
+        (function of float32 images (batch, height, width, 1) that returns (batch, 128), 128).
     """
     model = classifier()
     layer = model.get_layer("features")
@@ -112,53 +97,33 @@ def classifier_extractor(pixels="tanh"):
 
 
 def inception(weights="imagenet"):
-    """InceptionV3 up to its pooled features.
+    """InceptionV3 up to its pooled features: (batch, 299, 299, 3) in [-1, 1] -> (batch, 2048).
 
     Args:
         weights: "imagenet" (Keras's cache, else a download of 88 MB), the path of a file with the weights of
             keras.applications.InceptionV3 without its top, or None for random ones.
-    Returns:
-        keras.Model, float32 (batch, 299, 299, 3) in [-1, 1] -> float32 (batch, 2048).
     Raises:
-        InputError: the weights are not available. Nothing else in this package needs them.
+        InputError: the weights are not available.
     Source: Szegedy et al. 2016, https://arxiv.org/abs/1512.00567.
     """
     options = {"include_top": False, "input_shape": (299, 299, 3), "pooling": "avg"}
     try:
-        with contextlib.redirect_stdout(
-            sys.stderr
-        ):  # Keras reports a download on stdout, where --json writes
+        with contextlib.redirect_stdout(sys.stderr):  # Keras reports a download, --json has stdout
             return keras.applications.InceptionV3(weights=weights and str(weights), **options)
     except Exception as error:  # urllib, h5py and Keras each have exceptions of their own
-        reason = " ".join(str(error).split())
+        problem = f"{weights} does not hold InceptionV3's weights without its top"
+        fix = "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5 from keras.applications is expected"
         if weights == "imagenet":
-            raise InputError(
-                f"InceptionV3's weights are not in Keras's cache and could not be downloaded ({reason}). "
-                "Name a "
-                "file that holds them (--inception-weights), or measure on the classifier, which needs "
-                "nothing: "
-                "--extractor classifier"
-            ) from error
-        raise InputError(
-            f"{weights} does not hold InceptionV3's weights without its top ({reason}); expected "
-            "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5 from keras.applications"
-        ) from error
+            problem = "InceptionV3's weights are not in Keras's cache and could not be downloaded"
+            fix = "name a file that holds them (--inception-weights), or take --extractor classifier"
+        raise InputError(f"{problem} ({' '.join(str(error).split())}); {fix}") from error
 
 
 def inception_features(images, batch_size=50, weights="imagenet", label="InceptionV3 features", model=None):
-    """Pooled InceptionV3 features of gray images: tiled to three channels, resized to 299 pixels,
-    antialiased.
+    """Pooled InceptionV3 features, float32 (N, 2048), of images as in classifier_features.
 
-    Args:
-        images: uint8 (N, height, width, 1) in [0, 255].
-        batch_size: int.
-        weights: see inception.
-        label: str, for the progress bar. Two cores take about 10 images a second.
-        model: what inception() returned, to load it once for several calls.
-    Returns:
-        float32 (N, 2048).
-    Raises:
-        InputError: other dtype or shape, or see inception.
+    Three equal channels, resized to 299 pixels, antialiased; two cores take about 10 images a second. `model`
+    is what inception() returned, to load it once for several calls.
     """
     images, model = _check(images), model or inception(weights)
 

@@ -12,15 +12,14 @@ class GAN(keras.Model):
     Both networks are updated at every step, from one batch of real and one of generated images. Beside the
     generator goes its moving average, `averaged_generator`, which makes the better images.
 
+    fit() takes a tf.data.Dataset of real images, float (batch, height, width, 1), in the generator's range.
+    After measure_fid(), so does its validation_data, and callbacks can take monitor="val_fid", mode="min".
+
     Args:
         generator: keras.Model, float noise (batch, latent_dim) -> images (batch, height, width, 1).
         discriminator: keras.Model, images -> logits (batch, 1).
-        ema_decay: float in [0, 1), how much of the average is kept at every step once it has warmed up; 0
-            turns it off.
+        ema_decay: float in [0, 1), how much of the average is kept at every step once it has warmed up.
         seed: int, of the noise.
-
-    fit() takes a tf.data.Dataset of real images, float (batch, height, width, 1), in the generator's range.
-    After measure_fid(), so does its validation_data, and callbacks can take monitor="val_fid", mode="min".
     """
 
     fid = None  # a metrics.FrechetDistance once measure_fid() was called
@@ -53,18 +52,12 @@ class GAN(keras.Model):
 
     @property
     def metrics(self):
-        """What fit() resets at every epoch and reports after it: the means of what train_step returns."""
+        """The means, over an epoch, of what train_step returns."""
         return self.trackers
 
     def train_step(self, real_images):
-        """One update of both networks.
-
-        Args:
-            real_images: float (batch, height, width, 1).
-        Returns:
-            dict of this step's losses and mean probabilities. The names are those of the metrics, so Keras
-            gives callbacks this step's values after a batch, and the mean over the epoch after an epoch.
-        """
+        """One update of both networks: a dict of this step's losses and mean probabilities, named as the
+        metrics, so that callbacks get a step's values after a batch and means after an epoch."""
         noise = self.noise(real_images.shape[0])
         with tf.GradientTape(persistent=True) as tape:
             generated_images = self.generator(noise, training=True)
@@ -76,8 +69,7 @@ class GAN(keras.Model):
         return self.report(discriminator_loss, generator_loss, real_logits, generated_logits)
 
     def update(self, tape, discriminator_loss, generator_loss):
-        """Takes a step of either optimizer, by the gradient of its network's own loss, and moves the
-        average."""
+        """Takes a step of either optimizer, along the gradient of its own loss, and moves the average."""
         for optimizer, network, loss in (
             (self.discriminator_optimizer, self.discriminator, discriminator_loss),
             (self.generator_optimizer, self.generator, generator_loss),
@@ -98,8 +90,7 @@ class GAN(keras.Model):
         return values
 
     def noise(self, count):
-        """float32 (count, latent_dim), standard normal, by seed and step alone: a resumed run draws the
-        same."""
+        """float32 (count, latent_dim), by seed and step alone: a resumed run draws the same."""
         return self.draw(count, self.generator_optimizer.iterations)
 
     def draw(self, count, number):
@@ -109,11 +100,10 @@ class GAN(keras.Model):
         )
 
     def update_average(self):
-        """averaged <- d * averaged + (1 - d) * generator, for every weight, batch normalization's statistics
-        too.
+        """averaged <- d * averaged + (1 - d) * generator, for every weight, also of batch normalization.
 
         The decay d = min(ema_decay, (1 + t) / (10 + t)) after t steps starts low, so that the average forgets
-        the first steps quickly and is of use from the beginning.
+        the first steps quickly.
         """
         step = keras.ops.cast(self.generator_optimizer.iterations, "float32")
         decay = keras.ops.minimum(self.ema_decay, (1.0 + step) / (10.0 + step))
@@ -121,22 +111,14 @@ class GAN(keras.Model):
             average.assign_add((1.0 - decay) * (weight - average))
 
     def generate(self, noise):
-        """Images from the averaged generator, float32 tensor (N, height, width, 1) in the generator's range.
-
-        Args:
-            noise: float (N, latent_dim), standard normal; for a conditional generator a list of it and int
-                labels (N,).
-        """
+        """Images from the averaged generator, for noise (N, latent_dim) or a list of it and labels (N,)."""
         return self.averaged_generator(noise, training=False)
 
     def measure_fid(self, extractor, dimensions):
-        """Makes evaluate() and fit(validation_data=...) measure the averaged generator's Frechet distance,
-        "fid".
+        """Makes evaluate() and fit(validation_data=...) measure "fid", the averaged generator's distance.
 
-        Args:
-            extractor: function of images (batch, height, width, 1) in the generator's range that returns
-                features (batch, dimensions), such as features.classifier_extractor().
-            dimensions: int. More validation images than that are needed; with fewer the distance is infinite.
+        The extractor is a function of images (batch, height, width, 1) in the generator's range that returns
+        (batch, dimensions), see features.classifier_extractor. It takes more images than dimensions.
         """
         self.fid = metrics.FrechetDistance(dimensions, name="fid")
         # Behind a function Keras does not see the extractor's weights, which would bloat every checkpoint
@@ -149,19 +131,13 @@ class GAN(keras.Model):
             self.fid.reset_state()
 
     def test_step(self, real_images):
-        """Adds a batch of real images, float (batch, height, width, 1), and as many generated ones, to the
-        distance.
-
-        Returns:
-            dict with "fid", over all batches so far.
-        """
+        """Adds a batch of real images and as many generated ones to the distance: {"fid": of all so far}."""
         noise = self.validation_noise(tf.shape(real_images)[0])
         self.fid.update_state(self.extract(real_images), self.extract(self.generate(noise)))
         return {"fid": self.fid.result()}
 
     def validation_noise(self, count):
-        """float32 (count, latent_dim): other noise for every batch, the same in every pass, none that is
-        trained on."""
+        """Other noise for every batch, the same in every pass, none that is trained on."""
         if self.fid is None:
             raise ValueError(
                 "this GAN has nothing to evaluate yet; call measure_fid(extractor, dimensions) first"
@@ -177,14 +153,12 @@ class ConditionalGAN(GAN):
         generator: keras.Model, [noise (batch, latent_dim), int labels (batch,)] -> images.
         discriminator: keras.Model, [images, int labels (batch,)] -> logits (batch, 1): is this a real image
             of this class? Or a list of them and logits (batch, classes): which class is it?
-        shift: int, pixels by which the discriminator sees every image moved, at most, each its own way. So it
-            cannot learn the training images by heart. What comes in is -1, black for a generator that ends in
-            tanh.
+        shift: int, pixels by which the discriminator sees every image moved, at most, each its own way: so it
+            cannot learn the training images by heart. For generators that end in tanh, where black is -1.
         label_weight: float, the weight of the cross-entropy of the second logits at the first step: the
-            discriminator learns to recognize real images, and the generator to make images that are
-            recognized.
+            discriminator learns to recognize real images, and the generator to make images that are.
         label_decay: float, per step. After t steps the weight is label_weight / (1 + label_decay * t): once
-            images are recognized, that they are recognized even better would be at the cost of variety.
+            images are recognized, more of it would be at the cost of variety.
 
     fit() takes pairs of images and labels; generated images get the labels of the real ones.
 
@@ -197,8 +171,7 @@ class ConditionalGAN(GAN):
         self.shift, self.label_weight, self.label_decay = shift, label_weight, label_decay
 
     def train_step(self, batch):
-        """One update of both networks from (images, labels), float (batch, height, width, 1) and int
-        (batch,)."""
+        """One update of both networks from images, float (batch, height, width, 1), and int labels."""
         real_images, labels = batch
         noise = self.noise(real_images.shape[0])
         with tf.GradientTape(persistent=True) as tape:
@@ -215,9 +188,8 @@ class ConditionalGAN(GAN):
     def judge(self, images, labels):
         """The discriminator's verdict on shifted images: (logits, cost), float (batch, 1) and a scalar.
 
-        The cost, of classes that are not recognized, is for whoever made the images to minimize beside the
-        adversarial
-        loss: the discriminator for real ones, the generator for its own.
+        The cost, of classes that are not recognized, is added to the adversarial loss: of real images to the
+        discriminator's, of generated ones to the generator's.
         """
         if self.shift:
             images = data.shift(images, self.offsets(images.shape[0]), self.shift)
@@ -230,8 +202,7 @@ class ConditionalGAN(GAN):
         return logits, self.label_weight / (1.0 + self.label_decay * step) * keras.ops.mean(cost)
 
     def offsets(self, count):
-        """How far judge() moves every image, int32 (count, 2) in [-shift, shift]; like the noise by seed and
-        step."""
+        """How far judge() moves every image, int32 (count, 2) in [-shift, shift], by seed and step."""
         step = keras.ops.cast(self.generator_optimizer.iterations, "int64")
         return tf.random.stateless_uniform(
             (count, 2), (self.seed, -1 - step), -self.shift, self.shift + 1, tf.int32

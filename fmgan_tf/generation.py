@@ -14,48 +14,26 @@ from fmgan_tf import InputError, data, one_line, pretrained, recipes
 
 @dataclasses.dataclass(frozen=True)
 class Generator:
-    """A trained generator and how to use it.
-
-    model: keras.Model.
-    latent_dim: int, noise values an image.
-    classes: int, how many labels it knows; 0 where it takes none.
-    feed: function (noise float32 (N, latent_dim), labels int (N,) or None) -> what the model takes.
-    read: function of what the model gives -> uint8 (N, height, width, 1).
-    assumed: str, one line on what was guessed of a generator that somebody else trained; empty for ours.
-    """
+    """A trained generator and how to use it."""
 
     model: keras.Model
-    latent_dim: int
-    classes: int
-    feed: Callable
-    read: Callable
-    assumed: str = ""
+    latent_dim: int  # noise values an image
+    classes: int  # how many labels it knows; 0 where it takes none
+    feed: Callable  # (noise float32 (N, latent_dim), labels int (N,) or None) -> what the model takes
+    read: Callable  # what the model gives -> uint8 (N, height, width, 1)
+    assumed: str = ""  # one line on what was guessed of a generator that somebody else trained
 
 
 def of_recipe(model, recipe):
-    """The Generator of a model that was trained by a recipe: nothing about it has to be guessed.
-
-    Args:
-        model: keras.Model.
-        recipe: recipes.Recipe.
-    Returns:
-        Generator.
-    """
+    """The Generator of a keras.Model that was trained by a recipe: nothing about it has to be guessed."""
     classes = recipe.classes if recipe.conditional else 0
     feed = (lambda noise, labels: [noise, labels]) if classes else (lambda noise, labels: noise)
     return Generator(model, recipe.latent_dim, classes, feed, data.RANGES[recipe.pixels][1])
 
 
 def load_generator(source):
-    """Loads the averaged generator of a run, or a shipped one.
-
-    Args:
-        source: path of a run folder that `train` made, or the name of a shipped recipe.
-    Returns:
-        Generator.
-    Raises:
-        InputError: it is neither, or the generator is missing or damaged.
-    """
+    """The averaged Generator of a run folder, or the shipped one of a recipe of that name; InputError where
+    it is neither, missing or damaged."""
     folder, name = pathlib.Path(source), str(source)
     if not folder.exists() and name in pretrained.shipped():
         record, model = pretrained.ASSETS / name / "run.json", pretrained.load_pretrained(name)
@@ -69,22 +47,15 @@ def load_generator(source):
 
 
 def load_model(path):
-    """A model from a .keras file, in safe mode: no code from the file is run.
-
-    Raises:
-        InputError: it is missing or damaged, or holds what this Keras does not know.
-    """
+    """A model from a .keras file, in safe mode: no code from it is run. InputError if it cannot be loaded."""
     try:
         return keras.models.load_model(path, compile=False)
-    except (
-        Exception
-    ) as error:  # a damaged zip, HDF5 or JSON inside, a foreign layer: each has its own exceptions
+    except Exception as error:  # of a damaged zip, HDF5 or JSON inside, or a foreign layer: all their own
         raise InputError(f"{path} cannot be loaded{_other_keras(path)} ({one_line(error)})") from error
 
 
 def _other_keras(path):
-    """What a .keras file says of the Keras that saved it, if it was another than this one: a likely
-    reason."""
+    """What a .keras file says of the Keras that saved it, if it was another than this: a likely reason."""
     try:
         with zipfile.ZipFile(path) as archive:
             version = str(json.loads(archive.read("metadata.json"))["keras_version"])[:20]
@@ -94,18 +65,8 @@ def _other_keras(path):
 
 
 def sample_images(generator, noise, labels=None, batch_size=250):
-    """Runs a generator over many noise vectors, with progress from the third second on.
-
-    Args:
-        generator: Generator.
-        noise: float32 (N, latent_dim).
-        labels: int (N,) in [0, classes), where the generator takes some.
-        batch_size: int.
-    Returns:
-        uint8 (N, height, width, 1).
-    Raises:
-        InputError: it fails, or gives NaN.
-    """
+    """Images of a Generator, uint8 (N, height, width, 1), for noise, float32 (N, latent_dim), and labels, int
+    (N,), where it takes some. InputError if it fails, or gives NaN."""
     parts, name = [], generator.model.name
     for batch in data.in_batches(np.arange(len(noise)), batch_size, "generated images"):
         inputs = generator.feed(noise[batch], None if labels is None else np.asarray(labels)[batch])
@@ -120,14 +81,7 @@ def sample_images(generator, noise, labels=None, batch_size=250):
 
 
 def sample_noise(seed, count, latent_dim):
-    """Noise that is the same on every machine.
-
-    Args:
-        seed: int.
-        count, latent_dim: int.
-    Returns:
-        float32 (count, latent_dim), standard normal.
-    """
+    """Standard normal noise, float32 (count, latent_dim), the same on every machine."""
     return np.random.default_rng(seed).standard_normal((count, latent_dim), "float32")
 
 
@@ -137,14 +91,9 @@ def latent_walk(seed, count, latent_dim, stops=5, frames=16):
     They move on great circles (slerp), because the length of a normal vector of many dimensions hardly varies
     and the generator has never seen the short ones in the middle of a straight line.
 
-    Args:
-        seed: int.
-        count: int, how many walks side by side.
-        latent_dim: int.
-        stops: int, random points on the way.
-        frames: int, steps from a point to the next.
     Returns:
-        float32 (stops * frames, count, latent_dim).
+        float32 (stops * frames, count, latent_dim): `count` walks side by side, with `frames` steps from one
+        of `stops` points to the next.
     Source: White 2016, Sampling Generative Networks, https://arxiv.org/abs/1609.04468.
     """
     points = sample_noise(seed, stops * count, latent_dim).reshape(stops, count, latent_dim)
@@ -154,13 +103,7 @@ def latent_walk(seed, count, latent_dim, stops=5, frames=16):
 
 
 def slerp(start, end, share):
-    """Interpolates between noise vectors on a great circle.
-
-    Args:
-        start, end: float (..., latent_dim).
-        share: float in [0, 1], 0 giving start and 1 end.
-    Returns:
-        float (..., latent_dim).
+    """Interpolates between noise vectors (..., latent_dim) on a great circle: share 0 gives start, 1 end.
     Source: Shoemake 1985, Animating rotation with quaternion curves, https://doi.org/10.1145/325334.325242.
     """
     lengths = np.linalg.norm(start, axis=-1, keepdims=True) * np.linalg.norm(end, axis=-1, keepdims=True)

@@ -27,39 +27,30 @@ class Loss(NamedTuple):
 
 
 def cross_entropy_discriminator(real_logits, generated_logits):
-    """Binary cross-entropy with target 1 for real and 0 for generated images: -E log D(x) - E log(1 -
-    D(G(z))).
-
-    At least 0; 2 ln 2 = 1.386 where the discriminator always says 1/2.
-    """
+    """Binary cross-entropy, target 1 for real and 0 for generated images: -E log D(x) - E log(1 - D(G(z))).
+    At least 0; 2 ln 2 = 1.386 where the discriminator always says 1/2."""
     return keras.ops.mean(keras.ops.softplus(-real_logits)) + keras.ops.mean(
         keras.ops.softplus(generated_logits)
     )
 
 
 def non_saturating_generator(generated_logits):
-    """Binary cross-entropy of generated images with the target "real": -E log D(G(z)).
-
-    At least 0; ln 2 = 0.693 where the discriminator always says 1/2.
-    """
+    """Binary cross-entropy of generated images with the target "real": -E log D(G(z)). At least 0; ln 2 =
+    0.693 where the discriminator always says 1/2."""
     return keras.ops.mean(keras.ops.softplus(-generated_logits))
 
 
 def minimax_generator(generated_logits):
-    """What the minimax game itself asks of the generator: E log(1 - D(G(z))). Its gradient vanishes where D
-    wins.
-
-    At most 0; -ln 2 = -0.693 where the discriminator always says 1/2.
-    """
+    """What the minimax game asks of the generator: E log(1 - D(G(z))). Its gradient vanishes where D wins.
+    At most 0; -ln 2 = -0.693 where the discriminator always says 1/2."""
     return -keras.ops.mean(keras.ops.softplus(generated_logits))
 
 
 def hinge_discriminator(real_logits, generated_logits):
     """Hinge loss: E max(0, 1 - logit) over real plus E max(0, 1 + logit) over generated images.
 
-    At least 0; 2 where all logits are 0. A logit beyond 1 on the right side costs nothing and teaches
-    nothing: the discriminator works on what it gets wrong, and does not run away from the generator. The
-    sigmoid of such a logit still orders images, but is no probability.
+    At least 0; 2 where all logits are 0. A logit beyond 1 on the right side teaches nothing: the
+    discriminator works on what it gets wrong. Its sigmoid still orders images, but is no probability.
     """
     return keras.ops.mean(keras.ops.relu(1.0 - real_logits)) + keras.ops.mean(
         keras.ops.relu(1.0 + generated_logits)
@@ -67,8 +58,7 @@ def hinge_discriminator(real_logits, generated_logits):
 
 
 def hinge_generator(generated_logits):
-    """What the generator minimizes against a hinge discriminator: -E logit. Of any sign; 0 where all logits
-    are 0."""
+    """The generator's loss against a hinge discriminator: -E logit. Of any sign; 0 where all logits are 0."""
     return -keras.ops.mean(generated_logits)
 
 
@@ -80,13 +70,10 @@ LOSSES = {
 
 
 def of_guessing(name, label_cost=0.0):
-    """The losses of a discriminator that only guesses, all logits being 0.
+    """The (discriminator's, generator's) loss, a key of LOSSES, where the discriminator only guesses.
 
-    Args:
-        name: key of LOSSES.
-        label_cost: float or array, what guessing the class costs either player: label_weight * ln(classes).
-    Returns:
-        (discriminator's, generator's), like label_cost; in nats, or without unit for "hinge".
+    All logits are 0 then; label_cost, float or array, is what guessing the class costs either player beside:
+    label_weight * ln(classes).
     """
     zero = keras.ops.zeros((1, 1))
     loss = LOSSES[name]

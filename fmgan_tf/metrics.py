@@ -22,8 +22,7 @@ def _rows(features, name, dimensions=None):
     if features.ndim != 2 or 0 in features.shape or dimensions not in (None, features.shape[1]):
         raise ValueError(
             f"{name} has shape {features.shape}; expected (samples, {dimensions or 'dimensions'}), at least "
-            "one. "
-            "Flatten the features of each image to one row, and use one extractor for both sides."
+            "one. Flatten the features of each image to one row, and use one extractor for both sides."
         )
     return features
 
@@ -35,15 +34,13 @@ def _features(features, name, dimensions=None, largest=1e100):
         if not abs(extreme) <= largest:
             raise ValueError(
                 f"{name} contains {extreme}; expected finite numbers up to {largest:g}, whose powers float64 "
-                "can "
-                "hold. Check the generator's output and the scale of the images given to the extractor."
+                "can hold. Check the generator's output and the scale of the images given to the extractor."
             )
     return features
 
 
 class Moments:
-    """Count, mean and covariance of features that arrive in pieces, in memory that does not grow with their
-    number.
+    """Count, mean and covariance of features that arrive in pieces, in memory that does not grow with them.
 
     Each piece is centered on its own mean before it is merged (Chan, Golub and LeVeque 1979): sums of raw
     squares would lose the covariance of features whose mean is large against their spread.
@@ -60,8 +57,7 @@ class Moments:
         return cls(_rows(features, "features").shape[1]).update(features)
 
     def update(self, features):
-        """Adds samples (N, dimensions), at most 1e100 in size, and returns the moments; of bad ones none is
-        added."""
+        """Adds samples (N, dimensions) and returns the moments; of bad ones none is added."""
         features = _rows(features, "features", len(self.mean))
         # float64 copies of 4,096 rows, never of all; all are checked before the first is added
         pieces = [features[start : start + 4096] for start in range(0, len(features), 4096)]
@@ -71,9 +67,8 @@ class Moments:
             mean = piece.mean(axis=0, dtype=np.float64)
             centered = piece - mean
             shift, total = mean - self.mean, self.count + len(piece)
-            self._scatter += centered.T @ centered + np.outer(shift, shift) * (
-                self.count * len(piece) / total
-            )
+            between = np.outer(shift, shift) * (self.count * len(piece) / total)
+            self._scatter += centered.T @ centered + between
             self.mean = self.mean + shift * (len(piece) / total)
             self.count = total
         return self
@@ -82,14 +77,12 @@ class Moments:
     def covariance(self):
         """The unbiased covariance (divided by count - 1), float64 (dimensions, dimensions)."""
         if self.count < 2:
-            raise ValueError(
-                f"the covariance of {self.count} samples is not defined; expected 2 or more. Add samples."
-            )
+            raise ValueError(f"the covariance of {self.count} samples is not defined; expected 2 or more")
         return self._scatter / (self.count - 1)
 
 
 def cholesky(covariance):
-    """L with L L^T = covariance, or None where the covariance is not of full rank."""
+    """L with L L^T = covariance, or None where that is not of full rank."""
     try:
         return np.linalg.cholesky(covariance)
     except np.linalg.LinAlgError:
@@ -117,34 +110,27 @@ def trace_of_root(first, second):
 
 
 def frechet_distance(real, generated):
-    """Squared Frechet distance between the Gaussians with the moments of two sets of features (or Moments):
-    float, at least 0.
+    """Squared Frechet distance between the Gaussians with the moments of two sets (or Moments): float from 0.
 
     |m1 - m2|^2 + tr S1 + tr S2 - 2 tr sqrt(S1 S2), where the last trace is the sum of the square roots of the
     eigenvalues of A^T S2 A with A A^T = S1. That matrix is symmetric, so nothing can turn complex. Biased
     upwards, the more so the fewer the samples; either side needs more of them than dimensions.
 
-    Source: Dowson and Landau 1982 (the distance); Heusel et al. 2017 (its use for generators, "FID" on
-    Inception features).
+    Source: Dowson and Landau 1982; Heusel et al. 2017 (for generators, "FID" on Inception features).
     """
     real, generated = (
         side if isinstance(side, Moments) else Moments.of(_features(side, name))
         for name, side in (("real", real), ("generated", generated))
     )
-    dimensions = len(real.mean)
-    if len(generated.mean) != dimensions:
-        raise ValueError(
-            f"generated has {len(generated.mean)} dimensions; expected {dimensions}, as real has: "
-            "use one extractor."
-        )
+    dimensions, others = len(real.mean), len(generated.mean)
+    if others != dimensions:
+        raise ValueError(f"generated has {others} dimensions; expected {dimensions}, as real has")
     for name, side in (("real", real), ("generated", generated)):
         if side.count <= dimensions:
             raise ValueError(
                 f"{name} has {side.count} samples in {dimensions} dimensions; expected more than "
-                f"{dimensions}. "
-                "With fewer, its covariance is rank-deficient and the distance mostly bias: use more samples "
-                "or a "
-                "smaller extractor."
+                f"{dimensions}. With fewer, its covariance is rank-deficient and the distance mostly bias: "
+                "use more samples or a smaller extractor."
             )
     gap = real.mean - generated.mean
     first, second = real.covariance, generated.covariance
@@ -152,55 +138,42 @@ def frechet_distance(real, generated):
 
 
 def jackknife(statistic, real, generated, groups=20, seed=0):
-    """Standard error over fresh draws of both sets, of a statistic to which a row drawn twice would be a
-    copy.
+    """Standard error, over fresh draws of both sets, of a statistic in which a row drawn twice is a copy.
 
-    Leaves out one random group in `groups` of both sets at a time: every value is taken at nearly the full
-    size, where a bias that depends on the number of samples is the same and cancels. Itself uncertain by
-    about 1 / sqrt(2 groups). On Gaussians precision, recall, density and coverage get 0.9 to 1.9 times their
-    real spread.
+    Leaves out one random group in `groups` (2 or more) of both sets at a time: every value is taken at nearly
+    the full size, where a bias that depends on the number of samples cancels. Itself uncertain by about
+    1 / sqrt(2 groups). On Gaussians precision, recall, density and coverage get 0.9 to 1.9 times their real
+    spread. float64, one for each number that `statistic`, like precision_recall, makes of (real, generated).
 
-    Args:
-        statistic: function of (real, generated) that returns a number or a tuple of numbers, such as
-            precision_recall.
-        groups: int of at least 2, how many times to compute the statistic.
-    Returns:
-        float64, a scalar or one for each number.
     Source: Tukey 1958.
     """
     rng = np.random.default_rng(seed)
     # Random groups: rows that come sorted by class would make each group one class
     real_groups, generated_groups = (rng.permutation(len(side)) % groups for side in (real, generated))
-    values = [
-        statistic(real[real_groups != out], generated[generated_groups != out]) for out in range(groups)
-    ]
+    pairs = ((real[real_groups != out], generated[generated_groups != out]) for out in range(groups))
+    values = [statistic(*pair) for pair in pairs]
     return np.std(values, axis=0) * np.sqrt(groups - 1)
 
 
 def frechet_standard_error(real, generated, groups=20, seed=0):
     """Standard error of frechet_distance over fresh draws of both sets, by the jackknife: float, at least 0.
 
-    The bootstrap does not serve: repeated rows act like fewer samples, and each resampled distance comes out
-    too high. On Gaussians the jackknife agrees with the real spread where the sets differ, and is 1.2 to 1.9
-    times too large, on the safe
-    side, where they are alike: there the distance has no slope and its spread is all curvature.
+    Resampled with repeated rows, the distance would come out too high. On Gaussians the jackknife agrees with
+    the real spread where the sets differ, and is 1.2 to 1.9 times too large, on the safe side, where they are
+    alike: there the distance has no slope and its spread is all curvature.
     """
     real, generated = _features(real, "real"), _features(generated, "generated")
     return float(jackknife(frechet_distance, real, generated, groups, seed))
 
 
 def kernel_distance(real, generated, subsets=100, subset_size=1000, seed=0):
-    """Kernel distance: unbiased squared MMD with the kernel (x.y / dimensions + 1)^3, averaged over random
-    subsets.
+    """Kernel distance: unbiased squared MMD with the kernel (x.y / dimensions + 1)^3, over random subsets.
 
-    Unlike the Frechet distance its expectation does not depend on the number of samples; it may fall slightly
-    below 0. The
-    standard error is over fresh draws of both sets: subsets overlap, so their spread over sqrt(subsets),
-    often given, is too small; here it is rescaled from subset_size to the number of samples. Where the sets
-    are alike it is up to sqrt(samples / subset_size) times too large, on the safe side.
+    Its expectation does not depend on the number of samples; it may fall slightly below 0. The standard error
+    is over fresh draws of both sets: subsets overlap, so their spread over sqrt(subsets), often given, is too
+    small; here it is rescaled from subset_size to the number of samples. Where the sets are alike it is up to
+    sqrt(samples / subset_size) times too large, on the safe side.
 
-    Args:
-        subset_size: int, samples drawn of each side at a time, at most half of the smaller side.
     Returns:
         (mean, standard error), two floats.
     Source: Binkowski et al. 2018.
@@ -211,7 +184,7 @@ def kernel_distance(real, generated, subsets=100, subset_size=1000, seed=0):
     if not 2 <= subset_size <= samples / 2:
         raise ValueError(
             f"subset_size is {subset_size} for {samples} samples; expected 2 to {samples // 2}: nearly equal "
-            "subsets tell nothing of the spread. Ask for smaller subsets or bring more samples."
+            "subsets tell nothing of the spread."
         )
     rng = np.random.default_rng(seed)
     values = []
@@ -220,9 +193,7 @@ def kernel_distance(real, generated, subsets=100, subset_size=1000, seed=0):
         between = _cubic_kernel(x, y).mean()
         within = sum(kernel.sum() - np.trace(kernel) for kernel in (_cubic_kernel(x, x), _cubic_kernel(y, y)))
         values.append(within / (subset_size * (subset_size - 1)) - 2 * between)
-    fraction = (
-        subset_size / samples
-    )  # drawn without replacement subsets vary less than fresh ones, by 1 - fraction
+    fraction = subset_size / samples  # drawn without replacement, subsets vary less, by 1 - fraction
     error = np.std(values, ddof=1) * np.sqrt(fraction / (1 - fraction) + 1 / subsets)
     return float(np.mean(values)), float(error)
 
@@ -248,17 +219,15 @@ def _neighbor_distance(points, neighbors, queries=None):
     search = NearestNeighbors(n_neighbors=neighbors, algorithm="brute").fit(points)
     found = search.kneighbors(queries, return_distance=False)
     queries = points if queries is None else queries
-    # The search goes by matrix products, which put duplicates some 1e-8 apart: what it found is measured by
-    # subtraction
+    # The search goes by matrix products, which put duplicates some 1e-8 apart; subtraction does not
     return np.max([np.linalg.norm(queries - points[column], axis=1) for column in found.T], axis=0)
 
 
 def _ball_counts(points, centers, radii):
     """How many balls are around each point, and how many points in each ball.
 
-    A point is in a ball when |p|^2 - 2 p.c + |c|^2 - r^2 is not positive, here one matrix product in blocks
-    of 512 points (40 MB for 10,000 balls). Points nearer to the rim than rounding count as inside: a copied
-    image lies exactly on it.
+    A point is inside where |p|^2 - 2 p.c + |c|^2 - r^2 <= 0, a matrix product in blocks of 512 points (40 MB
+    for 10,000 balls), or nearer to the rim than rounding: a copied image lies exactly on it.
     """
     balls, members = np.zeros(len(points), int), np.zeros(len(centers), int)
     less_rounding = 1 - (points.shape[1] + 10) * EPSILON
@@ -273,12 +242,10 @@ def _ball_counts(points, centers, radii):
 
 
 def precision_recall(real, generated, neighbors=3):
-    """Improved precision (do generated images look real?) and recall (is all that is real generated?): floats
-    from 0 to 1.
+    """Precision (do generated images look real?) and recall (is all that is real generated?), 0 to 1.
 
     Precision is the fraction of generated samples inside a ball around some real sample that reaches to its
-    neighbors-th nearest real one; recall the same with the roles swapped. Compare at equal numbers of
-    samples only.
+    neighbors-th nearest real one; recall swaps the roles. Compare at equal numbers of samples only.
 
     Source: Kynkaanniemi et al. 2019.
     """
@@ -308,20 +275,15 @@ def memorization(train, test, generated):
     A sign of memorizing is an AUC well above 0.5 together with a nearer_fraction several times 0.01. Blurred,
     typical images raise the AUC too, for they are near everything; copies are what fills the lowest 1 %.
 
-    Args:
-        train, test, generated: features; at most half of test may be in train.
     Returns:
         dict of floats, from each sample's distance to its nearest training sample: "median_ratio", generated
-        over test; "nearer_fraction", the part of generated samples no farther than the 1 % quantile of the
-        test samples (expected: 0.01); "auc", the probability that a generated sample is nearer than a test
-        sample (expected: 0.5).
+        over test; "nearer_fraction", the part of generated samples no farther than the 1 % quantile of test
+        (expected: 0.01); "auc", the probability that a generated sample is nearer than one of test (0.5).
     """
     train, test, generated = _centered(train, test, generated)
     yardstick, distances = (_neighbor_distance(train, 1, samples) for samples in (test, generated))
     if np.median(yardstick) == 0:
-        raise ValueError(
-            "half or more of the test samples are in train; expected held-out samples: pass another split."
-        )
+        raise ValueError("half or more of the test samples are in train; expected held-out samples.")
     is_generated = np.repeat([0, 1], [len(yardstick), len(distances)])
     return {
         "median_ratio": float(np.median(distances) / np.median(yardstick)),
@@ -333,20 +295,13 @@ def memorization(train, test, generated):
 def _labels(labels, name, count):
     labels = np.asarray(labels)
     if labels.shape != (count,):
-        raise ValueError(
-            f"{name} has shape {labels.shape}; expected ({count},): flatten it, or take argmax of scores."
-        )
+        raise ValueError(f"{name} has shape {labels.shape}; expected ({count},), one class number a sample.")
     return labels
 
 
 def class_frechet_distances(real, real_labels, generated, generated_labels):
-    """Frechet distance within each class, by int labels (samples,) of both sides.
-
-    Returns:
-        dict of each class that occurs on either side to its distance, or to None where a side has no more
-        samples of it
-        than dimensions: a class that a generator hardly makes should not hide the others.
-    """
+    """Frechet distance within each class, by int labels (samples,) of both sides: a dict, with None where a
+    side has no more samples than dimensions, for a class that is hardly made should not hide the others."""
     real = _features(real, "real")
     generated = _features(generated, "generated", real.shape[1])
     real_labels = _labels(real_labels, "real_labels", len(real))
@@ -359,21 +314,15 @@ def class_frechet_distances(real, real_labels, generated, generated_labels):
 
 
 def label_agreement(asked, recognized, classes=10):
-    """How often a classifier recognizes the class that a conditional generator was asked for.
-
-    Args:
-        asked, recognized: int (samples,), 0 to classes - 1.
-    Returns:
-        (overall, per class): float from 0 to 1, and float64 (classes,), NaN for a class that was never asked
-        for.
-    """
+    """How often a classifier recognizes the class, int (samples,), that a generator was asked for: (overall,
+    per class), a float from 0 to 1 and float64 (classes,), NaN for a class never asked for."""
     asked = _labels(asked, "asked", np.size(asked))
     recognized = _labels(recognized, "recognized", len(asked))
     for name, labels in (("asked", asked), ("recognized", recognized)):
         if not len(labels) or labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= classes:
             raise ValueError(
                 f"{name} holds {np.unique(labels)[:20]}; expected at least one int, each from 0 to "
-                f"{classes - 1}. Pass class numbers, not scores, or name the number of classes."
+                f"{classes - 1}: class numbers, not scores."
             )
     right = asked == recognized
     counts = np.bincount(asked, minlength=classes)
@@ -383,23 +332,19 @@ def label_agreement(asked, recognized, classes=10):
 
 
 class FrechetDistance(keras.metrics.Metric):
-    """frechet_distance as a Keras metric, for test_step: so that callbacks can take monitor="val_fid",
-    mode="min".
+    """frechet_distance as a Keras metric, for test_step.
 
-    Infinite until both sides have more samples than dimensions, and when a feature is not finite. Keras asks
-    for the result after every batch, so an error would end the first one; callbacks would pass over NaN in
-    silence; infinity is what it means, worse than anything measured. Right under tf.distribute, where Keras
-    adds up the replicas' variables.
+    Infinite, worse than anything measured, until both sides have more samples than dimensions, and when a
+    feature is not finite: Keras asks for the result after every batch, so an error would end the first, and
+    callbacks pass over NaN. Right under tf.distribute, where Keras adds up the replicas' variables.
     """
 
     def __init__(self, dimensions, name="frechet_distance"):
         super().__init__(name=name, dtype="float64")
         self.dimensions = dimensions
-        # Sums are around a value near the mean, the same on all replicas: raw squares would drown the
-        # covariance
+        # Sums are around a value near the mean, alike on all replicas: raw squares would drown the covariance
         self.origin = self._zeros((dimensions,), "origin", aggregation="mean")
-        # Count, sum and sum of squares
-        shapes = (), (dimensions,), (dimensions, dimensions)
+        shapes = (), (dimensions,), (dimensions, dimensions)  # of count, sum and sum of squares
         self.real = [self._zeros(shape, f"real_{rank}") for rank, shape in enumerate(shapes)]
         self.generated = [self._zeros(shape, f"generated_{rank}") for rank, shape in enumerate(shapes)]
 

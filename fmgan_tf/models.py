@@ -3,11 +3,11 @@
 Generators turn noise, float32 (batch, latent_dim), into images, float32 (batch, image_size, image_size, 1) in
 [-1, 1], the range of their tanh, unless their docstring says otherwise. Discriminators turn such images into
 logits, float32 (batch, 1); with_probability puts the sigmoid on top. The conditional ones of either kind take
-a list, the second input being the labels, int32 (batch,) in [0, classes).
+a list, the second input being the labels, int32 (batch,) in [0, classes). An image_size other than 28, 32 or
+64 pixels is an InputError. Parameters are counted for these three, and the defaults of the other arguments.
 
-The arguments mean the same everywhere: latent_dim, int, the number of noise values; image_size, 28, 32 or 64
-pixels, anything else is an InputError; classes, int, the number of labels. Parameters are counted for the
-defaults of the others and 28, 32 and 64 pixels.
+Conditional networks after Mirza and Osindero 2014, https://arxiv.org/abs/1411.1784; the convolutional ones
+after Radford et al. 2016, https://arxiv.org/abs/1511.06434, much narrower.
 """
 
 import keras
@@ -30,9 +30,7 @@ def build_dcgan_generator(latent_dim=100, image_size=28):
 
     Kernels are 4 x 4 at stride 2: a kernel that the stride divides covers every output pixel equally often,
     which avoids the checkerboards of Odena et al. 2016 (https://distill.pub/2016/deconv-checkerboard/).
-    Parameters with latent_dim 100: 355,153 for 28, 451,153 for 32, 992,337 for 64 pixels.
-
-    Source: after Radford et al. 2016, https://arxiv.org/abs/1511.06434, much narrower.
+    Parameters: 355,153 for 28, 451,153 for 32, 992,337 for 64.
     """
     size, doublings = stages_of(image_size)
     filters = 16 * 2**doublings
@@ -51,13 +49,9 @@ def build_dcgan_generator(latent_dim=100, image_size=28):
 
 
 def build_dcgan_discriminator(image_size=28):
-    """Image to logit: strided convolutions that halve the size and double the depth, then one dense unit.
-
-    Parameters: 36,513 for 28, 37,473 for 32, 172,769 for 64 pixels.
-
-    Source: after Radford et al. 2016, https://arxiv.org/abs/1511.06434, without batch normalization, which
-    would let the verdict on one image depend on the others of its batch.
-    """
+    """Image to logit: strided convolutions that halve the size and double the depth, then one dense unit. No
+    batch normalization, which would let the verdict on one image depend on the others of its batch.
+    Parameters: 36,513 for 28, 37,473 for 32, 172,769 for 64."""
     _, halvings = stages_of(image_size)
     image = keras.Input((image_size, image_size, 1), name="image")
     x = image
@@ -73,9 +67,7 @@ def build_dcgan_discriminator(image_size=28):
 
 def build_deconv_generator(latent_dim=100, image_size=28):
     """Noise to image: a dense layer, three transposed convolutions with ReLU, a final convolution with tanh.
-
-    Parameters with latent_dim 100: 394,817 for 28, 491,777 for 32, 520,449 for 64 pixels.
-    """
+    Parameters: 394,817 for 28, 491,777 for 32, 520,449 for 64."""
     size, doublings = stages_of(image_size)
     strides = [1] * (3 - doublings) + [2] * doublings  # three transposed convolutions; the cheap one first
     noise = keras.Input((latent_dim,), name="noise")
@@ -91,9 +83,7 @@ def build_deconv_generator(latent_dim=100, image_size=28):
 
 def build_dense_discriminator(image_size=28):
     """Image to logit: flatten, two dense layers with ReLU, one dense unit.
-
-    Parameters: 533,505 for 28, 656,385 for 32, 2,229,249 for 64 pixels.
-    """
+    Parameters: 533,505 for 28, 656,385 for 32, 2,229,249 for 64."""
     stages_of(image_size)
     image = keras.Input((image_size, image_size, 1), name="image")
     x = layers.Flatten()(image)
@@ -113,11 +103,7 @@ def embed_label(label, classes, size, spread):
 
 def build_cgan_generator(latent_dim=64, image_size=28, classes=10):
     """Noise and label to image: an embedding of the label joins the noise, then the generator of dcgan.
-
-    Parameters with latent_dim 64 and 10 classes: 342,929 for 28, 435,089 for 32, 959,889 for 64 pixels.
-
-    Source: Mirza and Osindero 2014, https://arxiv.org/abs/1411.1784.
-    """
+    Parameters: 342,929 for 28, 435,089 for 32, 959,889 for 64."""
     noise = keras.Input((latent_dim,), name="noise")
     label = keras.Input((), dtype="int32", name="label")
     x = layers.Concatenate()([noise, embed_label(label, classes, 32, 0.1)])
@@ -145,13 +131,8 @@ def label_and_image(image_size):
 
 
 def build_concatenating_discriminator(image_size=28, classes=10):
-    """Image and label to logit: an embedding of the label joins the features of the image before two dense
-    layers.
-
-    Parameters with 10 classes: 447,905 for 28, 447,905 for 32, 1,234,593 for 64 pixels.
-
-    Source: Mirza and Osindero 2014, https://arxiv.org/abs/1411.1784.
-    """
+    """Image and label to logit: an embedding of the label joins the image's features before two dense layers.
+    Parameters: 447,905 for 28, 447,905 for 32, 1,234,593 for 64."""
     image, label = label_and_image(image_size)
     x = layers.Concatenate()([build_judge(1, image_size)(image), embed_label(label, classes, 32, 1.0)])
     x = layers.LeakyReLU(negative_slope=0.2)(layers.Dense(128)(x))
@@ -159,15 +140,10 @@ def build_concatenating_discriminator(image_size=28, classes=10):
 
 
 def build_label_map_discriminator(image_size=28, classes=10):
-    """Image and label to logit: ten maps join the image as channels; the one of the label is 1 everywhere,
-    the others 0.
-
-    Parameters with 10 classes: 432,097 for 28, 432,097 for 32, 1,218,785 for 64 pixels.
-    """
+    """Image and label to logit: a map for every class joins the image as a channel, the label's 1, others 0.
+    Parameters: 432,097 for 28, 432,097 for 32, 1,218,785 for 64."""
     image, label = label_and_image(image_size)
-    one_hot = layers.CategoryEncoding(classes, output_mode="one_hot")(
-        layers.Reshape((1,))(label)
-    )  # (batch, classes)
+    one_hot = layers.CategoryEncoding(classes, output_mode="one_hot")(layers.Reshape((1,))(label))
     maps = layers.RepeatVector(image_size * image_size)(one_hot)  # (batch, pixels, classes)
     maps = layers.Reshape((image_size, image_size, classes))(maps)
     x = build_judge(1 + classes, image_size)(layers.Concatenate()([image, maps]))
@@ -175,11 +151,10 @@ def build_label_map_discriminator(image_size=28, classes=10):
 
 
 def build_projection_discriminator(image_size=28, classes=10):
-    """Image and label to logit: how real, plus how well the image's features agree with a vector of the
-    label.
+    """Image and label to logit: how real, plus how well the image's features agree with the label's vector.
 
-    logit = v . f(image) + b + w[label] . f(image). Parameters with 10 classes: 428,257 for 28, 428,257 for
-    32, 1,214,945 for 64 pixels.
+    logit = v . f(image) + b + w[label] . f(image).
+    Parameters: 428,257 for 28, 428,257 for 32, 1,214,945 for 64.
 
     Source: Miyato and Koyama 2018, equation 3, https://arxiv.org/abs/1802.05637.
     """
@@ -191,11 +166,10 @@ def build_projection_discriminator(image_size=28, classes=10):
 
 
 def build_modulated_generator(latent_dim=64, image_size=28, classes=10):
-    """Noise and label to image, both at work in every stage: they scale and shift what batch normalization
-    leaves.
+    """Noise and label to image: in every stage, both scale and shift what batch normalization leaves.
 
-    The last stage, at full size, where a channel costs most, has 8 of them. Parameters with latent_dim 64 and
-    10 classes: 358,697 for 28, 450,857 for 32, 1,000,233 for 64 pixels.
+    The last stage, at full size, where a channel costs most, has 8 of them. Parameters: 358,697 for 28,
+    450,857 for 32, 1,000,233 for 64.
 
     Source: self-modulation, Chen et al. 2019, https://arxiv.org/abs/1810.01365.
     """
@@ -206,9 +180,7 @@ def build_modulated_generator(latent_dim=64, image_size=28, classes=10):
 
     def modulate(x):
         filters = x.shape[-1]
-        scale = layers.Dense(filters, kernel_initializer="zeros", bias_initializer="ones")(
-            style
-        )  # 1 at first
+        scale = layers.Dense(filters, kernel_initializer="zeros", bias_initializer="ones")(style)
         shift = layers.Dense(filters, kernel_initializer=keras.initializers.RandomNormal(stddev=0.02))(style)
         x = layers.BatchNormalization(momentum=0.9, center=False, scale=False)(x)
         x = layers.Multiply()([x, layers.Reshape((1, 1, filters))(scale)])
@@ -226,16 +198,10 @@ def build_modulated_generator(latent_dim=64, image_size=28, classes=10):
 
 
 def build_classifying_discriminator(image_size=28, classes=10):
-    """Image and label to logit by projection, as in build_projection_discriminator, and image to the logits
-    of all classes.
+    """As build_projection_discriminator, and beside its logits those of all classes, (batch, classes).
 
-    Parameters with 10 classes: 232,875 for 28, 232,875 for 32, 298,475 for 64 pixels.
-
-    Returns:
-        keras.Model, [float32 (batch, image_size, image_size, 1) in [-1, 1], int32 (batch,)] -> [float32
-        logits (batch, 1), float32 logits (batch, classes)].
-    Source: Odena et al. 2017, https://arxiv.org/abs/1610.09585; Miyato and Koyama 2018,
-    https://arxiv.org/abs/1802.05637.
+    Parameters: 232,875 for 28, 232,875 for 32, 298,475 for 64.
+    Source: Odena et al. 2017, https://arxiv.org/abs/1610.09585.
     """
     _, halvings = stages_of(image_size)
     image, label = label_and_image(image_size)
@@ -251,13 +217,8 @@ def build_classifying_discriminator(image_size=28, classes=10):
 
 
 def build_dense_cgan_generator(latent_dim=100, image_size=28, classes=2):
-    """Noise and label to image through dense layers alone: 128, 256, 512, 1024 units, then one for every
-    pixel.
-
-    Parameters with latent_dim 100 and 2 classes: 1,507,748 for 28, 1,753,748 for 32, 4,902,548 for 64 pixels.
-
-    Source: Mirza and Osindero 2014, https://arxiv.org/abs/1411.1784.
-    """
+    """Noise and label to image, in [0, 1], through dense layers alone.
+    Parameters: 1,507,748 for 28, 1,753,748 for 32, 4,902,548 for 64."""
     stages_of(image_size)
     noise = keras.Input((latent_dim,), name="noise")
     label = keras.Input((), dtype="int32", name="label")
@@ -270,15 +231,8 @@ def build_dense_cgan_generator(latent_dim=100, image_size=28, classes=2):
 
 
 def build_dense_cgan_discriminator(image_size=28, classes=2):
-    """Image and label to logit through dense layers alone: 512, 1024, 1024, 512 units, then one.
-
-    Parameters with 2 classes: 2,507,285 for 28, 2,630,165 for 32, 4,203,029 for 64 pixels.
-
-    Returns:
-        keras.Model, [float32 (batch, image_size, image_size, 1) in [0, 1], int32 (batch,)] -> float32 logits
-        (batch, 1).
-    Source: Mirza and Osindero 2014, https://arxiv.org/abs/1411.1784.
-    """
+    """Image, in [0, 1], and label to logit through dense layers alone.
+    Parameters: 2,507,285 for 28, 2,630,165 for 32, 4,203,029 for 64."""
     stages_of(image_size)
     image, label = label_and_image(image_size)
     x = layers.Concatenate()([layers.Flatten()(image), embed_label(label, classes, 10, 1.0)])
@@ -288,29 +242,18 @@ def build_dense_cgan_discriminator(image_size=28, classes=2):
 
 
 def with_probability(discriminator):
-    """The discriminator with the sigmoid on top: 0 = generated, 1 = real. It shares the weights.
-
-    Args:
-        discriminator: keras.Model, images -> logits; what else it gives is left out.
-    Returns:
-        keras.Model, images -> float32 probabilities (batch, 1) in [0, 1].
-    """
+    """The discriminator with the sigmoid on top, 0 = generated, 1 = real: (batch, 1). It shares the weights;
+    class logits are left out."""
     probability = layers.Activation("sigmoid", name="probability")(discriminator.outputs[0])
     return keras.Model(discriminator.input, probability, name=discriminator.name)
 
 
 def build_classifier(filters=32, classes=10):
-    """Image to class: convolutions with two residual ones per size, their averages as features, one dense
-    layer.
+    """Image to class: residual convolutions, their averages as features, one dense layer.
 
-    Parameters with 32 filters: 427,690; the features are then 128 numbers an image.
-
-    Args:
-        filters: int, depth of the first layer; the features are four times as many.
-        classes: int.
     Returns:
-        keras.Model, float32 (batch, 28, 28, 1) in [-1, 1] -> float32 logits (batch, classes). The layer
-        "features" gives float32 (batch, 4 * filters).
+        keras.Model, float32 (batch, 28, 28, 1) in [-1, 1] -> logits (batch, classes), of 427,690 parameters.
+        The layer "features" gives (batch, 4 * filters).
     Source: residual connections after He et al. 2016, https://arxiv.org/abs/1512.03385.
     """
 

@@ -1,4 +1,4 @@
-"""Pictures: tiled grids, strips, animated GIFs, training curves."""
+"""Pictures: tiled grids, strips, animated GIFs, training curves. The show_ functions return a Figure."""
 
 import io
 import math
@@ -11,22 +11,15 @@ import numpy as np
 
 # Okabe and Ito's palette, which color-blind readers can tell apart.
 BLUE, ORANGE, GREEN, GRAY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
-GUESSING = (
-    2 * math.log(2),
-    math.log(2),
-)  # cross-entropies of a discriminator that guesses, and of its generator
+# Cross-entropies of a discriminator that guesses, and of its generator
+GUESSING = (2 * math.log(2), math.log(2))
 
 
 def tile(images, columns=None, gap=1, scale=1):
-    """Lays images out on a white sheet, row by row.
+    """Lays images, uint8 (N, height, width, 1), out on a white sheet, uint8 (height, width), row by row.
 
-    Args:
-        images: uint8 (N, height, width, 1).
-        columns: int; by default the sheet is about square.
-        gap: int, white pixels between neighbors.
-        scale: int, how often every pixel is repeated each way.
-    Returns:
-        uint8 (sheet height, sheet width).
+    By default the sheet is about square. `gap` white pixels lie between neighbors; every pixel is repeated
+    `scale` times each way.
     """
     count, height, width, _ = images.shape
     columns = columns or math.ceil(math.sqrt(count))
@@ -40,16 +33,7 @@ def tile(images, columns=None, gap=1, scale=1):
 
 
 def show_images(images, columns=None, title=None, row_labels=None):
-    """Draws a sheet of images.
-
-    Args:
-        images: uint8 (N, height, width, 1).
-        columns: int, see tile.
-        title: str.
-        row_labels: list of str, one for every row.
-    Returns:
-        matplotlib Figure.
-    """
+    """Draws a sheet of images, see tile, with a name beside every row."""
     sheet = tile(images, columns)
     # Two screen pixels for every image pixel, so that nothing is smoothed and the file stays small.
     height, width = (2 * pixels / 100 for pixels in sheet.shape)
@@ -70,14 +54,7 @@ def show_images(images, columns=None, title=None, row_labels=None):
 
 
 def smooth(values, window):
-    """Running mean over the last `window` values (fewer at the start).
-
-    Args:
-        values: float (N,).
-        window: int, 1 or more.
-    Returns:
-        float64 (N,).
-    """
+    """Running mean over the last `window` values, fewer at the start: float (N,) -> float64 (N,)."""
     sums = np.concatenate([[0.0], np.cumsum(values, dtype="float64")])
     ends = np.arange(1, len(values) + 1)
     starts = np.maximum(ends - window, 0)
@@ -85,8 +62,7 @@ def smooth(values, window):
 
 
 def show_training_curves(steps, guessing=GUESSING, system="", moments=()):
-    """Draws both losses and the discriminator's mean probabilities over the steps, thin as they are and thick
-    smoothed.
+    """Draws both losses and the discriminator's mean probabilities, thin as they are and thick smoothed.
 
     Args:
         steps: dict of arrays (N,): step, discriminator_loss, generator_loss, real_probability,
@@ -95,34 +71,27 @@ def show_training_curves(steps, guessing=GUESSING, system="", moments=()):
             by default those of cross-entropy. Each is dotted in the color of its curve.
         system: str, whose curves they are.
         moments: steps to mark, such as those of samples.
-    Returns:
-        matplotlib Figure.
     """
     figure, (top, bottom) = plt.subplots(2, 1, figsize=(7.5, 5.2), sharex=True)
     count = len(steps["step"])
     window, thin = max(1, count // 50), max(1, count // 500)  # more single steps than that are a gray blur
-    for axis, curves in (
-        (top, (("discriminator_loss", "discriminator", BLUE), ("generator_loss", "generator", ORANGE))),
-        (
-            bottom,
-            (
-                ("real_probability", "real images", BLUE),
-                ("generated_probability", "generated images", ORANGE),
-            ),
-        ),
+    for axis, name, label, color in (
+        (top, "discriminator_loss", "discriminator", BLUE),
+        (top, "generator_loss", "generator", ORANGE),
+        (bottom, "real_probability", "real images", BLUE),
+        (bottom, "generated_probability", "generated images", ORANGE),
     ):
-        for name, label, color in curves:
-            axis.plot(steps["step"][::thin], steps[name][::thin], color=color, alpha=0.25, linewidth=0.5)
-            axis.plot(steps["step"], smooth(steps[name], window), color=color, label=label)
+        axis.plot(steps["step"][::thin], steps[name][::thin], color=color, alpha=0.25, linewidth=0.5)
+        axis.plot(steps["step"], smooth(steps[name], window), color=color, label=label)
+    for axis in (top, bottom):
         for moment in moments:
             axis.axvline(moment, color=GRAY, linewidth=0.5)
         axis.spines[["top", "right"]].set_visible(False)
     guessing = [np.broadcast_to(values, count) for values in guessing]
     for values, color in zip(guessing, (BLUE, ORANGE), strict=True):
         if count:
-            text = {"1.386": "2 ln 2", "0.693": "ln 2"}.get(
-                f"{values[-1]:.3f}", f"{values[-1] + 0.0:.2g}"
-            )  # no "-0"
+            number = f"{values[-1] + 0.0:.2g}"  # no "-0"
+            text = {"1.386": "2 ln 2", "0.693": "ln 2"}.get(f"{values[-1]:.3f}", number)
             top.plot(steps["step"], values, color=color, linestyle=":", linewidth=1.5)
             top.annotate(
                 text, (1.005, values[-1]), xycoords=("axes fraction", "data"), va="center", color=color
@@ -142,17 +111,12 @@ def show_training_curves(steps, guessing=GUESSING, system="", moments=()):
 
 
 def show_ring(moments, real, extent, title):
-    """Draws the toy game of notebook 03: generated points on the discriminator's surface, a panel for every
-    moment.
+    """Draws the toy game of notebook 03: generated points on the discriminator's surface, over the steps.
 
     Args:
-        moments: dict from step to (points, surface): float (N, 2), and probabilities of "real" (rows,
-            columns).
+        moments: dict from step to (points, surface): (N, 2), and probabilities of "real" (rows, columns).
         real: float (M, 2), the middles of the real points.
         extent: float, the panels reach from -extent to extent.
-        title: str.
-    Returns:
-        matplotlib Figure.
     """
     figure, axes = plt.subplots(
         1, len(moments), figsize=(2.1 * len(moments), 2.7), sharey=True, layout="constrained"
@@ -172,14 +136,7 @@ def show_ring(moments, real, extent, title):
 
 
 def show_confusion(confusion, names):
-    """Draws a confusion matrix.
-
-    Args:
-        confusion: int (classes, classes), rows what is, columns what was recognized.
-        names: list of str.
-    Returns:
-        matplotlib Figure.
-    """
+    """Draws a confusion matrix, int (classes, classes), rows what is, columns what was recognized."""
     figure, axis = plt.subplots(figsize=(6.4, 6))
     shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -198,13 +155,7 @@ def show_confusion(confusion, names):
 def show_class_bars(names, values, errors, floors, label, title=None):
     """Draws a bar for every class with its standard error, and a line where real images stand.
 
-    Args:
-        names: list of str.
-        values, errors, floors: float (classes,); NaN where there is none.
-        label: str, of the axis.
-        title: str.
-    Returns:
-        matplotlib Figure.
+    Values, errors and floors are float (classes,), NaN where there is none; `label` is that of their axis.
     """
     figure, axis = plt.subplots(figsize=(7.5, 3.8))
     places = np.arange(len(names))
@@ -219,12 +170,7 @@ def show_class_bars(names, values, errors, floors, label, title=None):
 
 
 def write_whole(path, content):
-    """Writes a file whole or not at all: under another name first, then renamed.
-
-    Args:
-        path: where to.
-        content: bytes, or str (UTF-8).
-    """
+    """Writes bytes or a str (as UTF-8) whole or not at all: under another name first, then renamed."""
     path = pathlib.Path(path)
     part = path.with_name(path.name + ".part")
     try:
@@ -240,20 +186,12 @@ def save_png(path, sheet):
 
 
 def save_gif(path, frames, milliseconds=250, rest=4):
-    """Writes an animated GIF that loops for ever.
-
-    Args:
-        path: where to.
-        frames: list of uint8 (height, width), at least one.
-        milliseconds: how long each frame stays.
-        rest: how many times as long the last one stays.
-    """
+    """Writes frames, uint8 (height, width), as a GIF that loops; the last stays `rest` times as long."""
     durations = [milliseconds] * (len(frames) - 1) + [rest * milliseconds]
     if len(frames) == 1:
         (durations,) = durations  # for a single frame the writer takes no list
-    write_whole(
-        path, imageio.imwrite("<bytes>", np.stack(frames), extension=".gif", duration=durations, loop=0)
-    )
+    options = {"extension": ".gif", "duration": durations, "loop": 0}
+    write_whole(path, imageio.imwrite("<bytes>", np.stack(frames), **options))
 
 
 def save_figure(path, figure):

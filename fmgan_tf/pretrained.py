@@ -10,26 +10,14 @@ SUMS = "SHA256SUMS"  # in ASSETS: a line for every shipped model, as sha256sum w
 
 
 def digests():
-    """The SHA-256 of every shipped model.
-
-    Returns:
-        dict from the name of a file in assets/, like "cgan/generator.keras", to 64 hexadecimal digits.
-    """
+    """The SHA-256 of every shipped model: dict from its name, like "cgan/generator.keras", to its digits."""
     path = ASSETS / SUMS
     lines = path.read_text().splitlines() if path.exists() else []
     return {name: digest for digest, name in (line.split(maxsplit=1) for line in lines)}
 
 
 def verified(name):
-    """The path of a shipped file, after a check that its content is what was shipped.
-
-    Args:
-        name: str, a key of digests().
-    Returns:
-        pathlib.Path.
-    Raises:
-        InputError: the file is missing, cannot be read or is damaged.
-    """
+    """The path of a shipped file, a key of digests(), or an InputError if it is missing or damaged."""
     path, fix = ASSETS / name, "Fetch it again from the repository."
     try:
         content = path.read_bytes()
@@ -40,36 +28,31 @@ def verified(name):
         raise InputError(f"{ASSETS / SUMS} is missing or has no line for {name}. {fix}") from None
     digest = hashlib.sha256(content).hexdigest()
     if digest != expected:
-        raise InputError(
-            f"{path} is damaged: {len(content):,} bytes, SHA-256 {digest}, expected {expected}. {fix}"
-        )
+        found = f"{len(content):,} bytes, SHA-256 {digest}"
+        raise InputError(f"{path} is damaged: {found}, expected {expected}. {fix}")
     return path
 
 
 def shipped():
-    """The names of the recipes whose generators are shipped, tuple of str."""
+    """The names of the recipes whose generators are shipped."""
     return tuple(name.split("/")[0] for name in digests() if name.endswith("/generator.keras"))
 
 
 def load_pretrained(recipe):
-    """The shipped generator of a recipe: the moving average at the end of a full run.
+    """The shipped generator of a recipe, one of shipped(): the moving average at the end of a full run.
 
-    Args:
-        recipe: str, one of shipped().
     Returns:
         keras.Model, float32 noise (N, latent_dim), and with it int labels (N,) where the recipe is
         conditional -> float32 images (N, height, width, 1), in [-1, 1] or, of dense-cgan, in [0, 1].
     Raises:
-        InputError: no generator of that recipe is shipped (the message lists those that are, and the
-            nearest), or its file is missing or damaged.
+        InputError: no generator of that recipe is shipped, or its file is missing or damaged.
     """
     known = shipped()
     if recipe not in known:
         listing = "none is shipped yet; `train` makes one"
         if known:
-            listing = (
-                f"those of {', '.join(known)} are shipped. Did you mean {recipes.nearest(recipe, known)!r}?"
-            )
+            near = recipes.nearest(recipe, known)
+            listing = f"those of {', '.join(known)} are shipped. Did you mean {near!r}?"
         raise InputError(f"No pretrained generator of {recipe!r}: {listing}")
     path = verified(f"{recipe}/generator.keras")
 

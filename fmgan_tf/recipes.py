@@ -30,35 +30,22 @@ def _rate(value):
 class Recipe:
     """Everything that defines a training run, except for the data, the seed and the budget.
 
-    name: what the command line calls it.
-    summary: one line for `list`.
-    generator, discriminator: names of builders in models.py.
-    pixels: the generator's last activation, "tanh" (images in [-1, 1]) or "sigmoid" (in [0, 1]).
-    conditional: whether both networks take the label as well.
-    classes: the first so many are learned. With all ten the dataset's own training images, with fewer 80 % of
-        all 70,000 images of those classes, see data.parts.
     loss: key of losses.LOSSES.
-    image_size: pixels; 28 as it is, 32 or 64 resized.
-    latent_dim: number of noise values.
-    batch_size: real images per step (as many are generated).
-    epochs: length of the full run.
-    minutes: length of a run when nobody says how long.
-    steps_per_epoch: 0 for one pass over the training images, else this many.
+    epochs, minutes: length of the full run, and of a run when nobody says how long.
     generator_learning_rate, discriminator_learning_rate, beta_1, beta_2: of Adam.
     cooldown: last share of the run in which the learning rates fall linearly to zero.
     ema_decay: of the generator's moving average; 0 turns it off.
     patience: stop after so many epochs without a lower val_fid, and restore the best average; 0 turns it off.
-    shift, label_weight, label_decay: see gan.ConditionalGAN; 0 turns each off. A label_weight needs a
-        discriminator that classifies.
+    shift, label_weight, label_decay: see gan.ConditionalGAN; 0 turns each off.
     """
 
-    name: str
-    summary: str
-    generator: str
+    name: str  # what the command line calls it
+    summary: str  # one line for `list`
+    generator: str  # name of its builder in models.py
     discriminator: str
-    pixels: str = "tanh"
-    conditional: bool = False
-    classes: int = 10
+    pixels: str = "tanh"  # the generator's last activation (images in [-1, 1]), or "sigmoid" (in [0, 1])
+    conditional: bool = False  # whether both networks take the label as well
+    classes: int = 10  # the first so many are learned, see data.parts
     loss: str = _setting("non_saturating", "non_saturating, minimax or hinge", LOSSES.__contains__)
     image_size: int = _setting(28, "28, 32 or 64", (28, 32, 64).__contains__)
     latent_dim: int = _setting(100, "1 or more", _positive)
@@ -139,26 +126,16 @@ def nearest(name, known):
 
 
 def get(name):
-    """The recipe of that name.
-
-    Raises:
-        InputError: there is none; the message lists them and the nearest.
-    """
+    """The recipe of that name, or an InputError that lists them and the nearest."""
     if name not in RECIPES:
-        raise InputError(
-            f"No recipe {name!r}. The recipes are {', '.join(RECIPES)}. Did you mean "
-            f"{nearest(name, RECIPES)!r}?"
-        )
+        near = nearest(name, RECIPES)
+        raise InputError(f"No recipe {name!r}. The recipes are {', '.join(RECIPES)}. Did you mean {near!r}?")
     return RECIPES[name]
 
 
 def from_record(fields):
-    """The recipe that a run.json holds.
+    """The recipe of a run.json, from what json made of dataclasses.asdict(recipe).
 
-    Args:
-        fields: what json made of dataclasses.asdict(recipe).
-    Returns:
-        Recipe.
     Raises:
         InputError: a field is missing, unknown, of the wrong type or out of range.
     """
@@ -180,10 +157,7 @@ def override(recipe, settings):
     """The recipe with some hyper-parameters changed.
 
     Args:
-        recipe: Recipe.
         settings: dict from name to value; strings are converted. `learning_rate` sets both networks'.
-    Returns:
-        Recipe.
     Raises:
         InputError: unknown name, or a value of the wrong type or out of range.
     """
@@ -198,10 +172,8 @@ def _converted(recipe, name, field, value):
     """The value of a setting in the type of its field; `name` is what the user called it."""
     if field not in SETTINGS:
         known = [*SETTINGS, "learning_rate"]
-        raise InputError(
-            f"No setting {name!r}. The settings are {', '.join(known)}. Did you mean "
-            f"{nearest(name, known)!r}?"
-        )
+        near = nearest(name, known)
+        raise InputError(f"No setting {name!r}. The settings are {', '.join(known)}. Did you mean {near!r}?")
     kind, bounds, before = FIELDS[field].type, FIELDS[field].metadata, getattr(recipe, field)
     try:
         converted = kind(value)

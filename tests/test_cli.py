@@ -199,7 +199,8 @@ def test_warnings_are_one_line(capsys, monkeypatch, blobs):
 
     monkeypatch.setattr("fmgan_tf.fashion_mnist.load", warned)
     assert main(["data"]) == 0
-    assert capsys.readouterr().err == "fmgan_tf data: generated images stand in\n"
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["fmgan_tf data: generated images stand in", f"Fashion-MNIST: {blobs.source}"]
 
 
 def test_latent_walk_stays_on_the_sphere_and_closes():

@@ -411,7 +411,7 @@ def test_small_distances_far_from_the_center_are_exact():
     assert metrics.memorization(train, test, generated)["median_ratio"] == pytest.approx(expected, rel=1e-8)
 
 
-# Labels, bootstrap
+# Labels
 
 
 def test_label_agreement():
@@ -426,16 +426,6 @@ def test_label_agreement():
 def test_label_agreement_refuses_other_labels(asked, recognized):
     with pytest.raises(ValueError, match="expected"):
         metrics.label_agreement(asked, recognized)
-
-
-def test_bootstrap_is_the_standard_error_of_a_mean():
-    asked, right = np.zeros(400, int), rng().random(400) < 0.3
-    error = metrics.bootstrap(lambda a, r: metrics.label_agreement(a, r)[0], asked, 1 - right.astype(int))
-    assert error == pytest.approx(np.sqrt(0.3 * 0.7 / 400), rel=0.2)
-    pairs = rng(1).normal(size=400)  # rows are drawn together: a difference with itself has no error
-    assert metrics.bootstrap(lambda a, b: (a - b).mean(), pairs, pairs) == 0
-    with pytest.raises(ValueError, match=r"arrays have \[3, 4\] rows"):
-        metrics.bootstrap(np.mean, np.zeros(3), np.zeros(4))
 
 
 # The Keras metric

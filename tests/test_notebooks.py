@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from fmgan_tf.bench import stamp
+from fmgan_tf.bench import notebooks, stamp
 
 ROOT = pathlib.Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -90,6 +90,26 @@ def test_outputs(path):
             text = json.dumps(output | {"data": data})  # letters of an encoded picture say nothing
             assert not re.search(r"/home/|/root/|/work/|/tmp/|/Users/", text), text[:200]
     assert counts == list(range(1, len(counts) + 1)), "run it from top to bottom in a fresh kernel"
+
+
+@each_notebook
+def test_outputs_are_those_of_the_current_code(path):
+    """Of its cells and of the package source that they reach: pictures cannot go stale unseen."""
+    notebook = json.loads(path.read_text())
+    assert notebook["metadata"].get("fmgan") == notebooks.digest(notebook), (
+        f"run python -m fmgan_tf.bench.notebooks {path.name[:2]}"
+    )
+
+
+def test_the_digest_is_of_code_alone():
+    cells = [{"cell_type": "code", "source": ["from fmgan_tf import losses\n", "x = 1  # a comment"]}]
+    digest = notebooks.digest({"cells": cells})
+    cells[0]["source"][1] = "x = 1"
+    assert notebooks.digest({"cells": [*cells, {"cell_type": "markdown", "source": "text"}]}) == digest
+    cells[0]["source"][1] = "x = 2"
+    assert notebooks.digest({"cells": cells}) != digest
+    reached = notebooks.imported("from fmgan_tf.bench import race")
+    assert {path.name for path in reached} == {"race.py", "__init__.py"}
 
 
 @each_notebook

@@ -14,7 +14,7 @@ TEXT = (ROOT / "README.md").read_text()
 
 
 def test_results_are_those_of_the_records():
-    assert records.fill(TEXT) == TEXT, "run python -m fmgan_tf.records table"
+    assert records.fill(TEXT) == TEXT, "run python -m fmgan_tf.bench.records table"
     rows = re.findall(r"^\| `([\w-]+)` \| ([\d,]+) \| ([\d,]+) \| ([\d.]+) ± ", TEXT, re.M)
     assert {row[0] for row in rows} >= {"dcgan", "deconv-gan"}
     for path in (ROOT / "assets" / "three-minutes").iterdir():

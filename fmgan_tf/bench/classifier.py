@@ -1,9 +1,8 @@
 """Trains the classifier on whose features FID-FMNIST is measured: python -m fmgan_tf.bench.classifier FOLDER
 
-It sees the training images alone, moved by up to a pixel each way; the test images are seen once, after the
-last step. No
-picture is ever mirrored: shoes point one way in this dataset, and the features must see when they do not.
-What is shipped in assets/classifier was made by this command.
+It sees the training images alone, moved by up to a pixel each way, and the test images once, after the last
+step. No picture is mirrored: shoes point one way in this dataset, and the features must see when they do not.
+It made what is in assets/classifier.
 """
 
 import argparse
@@ -14,8 +13,8 @@ import sys
 import time
 
 import keras
-import numpy as np
 import tensorflow as tf
+from sklearn.metrics import confusion_matrix
 
 from fmgan_tf import InputError, data, fashion_mnist, models, plots
 from fmgan_tf.runs.folder import RunError, save_model, versions, write_csv
@@ -32,20 +31,9 @@ RECIPE = {
 
 
 def train(dataset, output, seed=0, verbose=2, **changes):
-    """Trains a classifier into a folder: classifier.keras, history.csv, confusion.png and run.json, all at
-    the end.
-
-    Args:
-        dataset: fashion_mnist.Dataset.
-        output: path of the folder, made if need be.
-        seed: int, of weights, shifts and the order of the images.
-        verbose: see keras.Model.fit.
-        changes: other values than RECIPE's.
-    Returns:
-        dict, the content of run.json.
-    Raises:
-        RunError: the folder holds a run already.
-    """
+    """Trains a classifier into a folder: classifier.keras, history.csv, confusion.png and run.json, its
+    content being returned, at the end. The seed is of weights, shifts and order; changes are other values
+    than RECIPE's."""
     output, recipe = pathlib.Path(output), RECIPE | changes
     if (output / "run.json").exists():
         raise RunError(f"{output} holds a run already; choose another folder")
@@ -55,14 +43,11 @@ def train(dataset, output, seed=0, verbose=2, **changes):
     keras.utils.set_random_seed(seed)
     model = models.build_classifier(recipe["filters"])
     peak = recipe["learning_rate"]
-    rate = keras.optimizers.schedules.CosineDecay(
-        0.1 * peak, steps - steps // 12, warmup_target=peak, warmup_steps=steps // 12
-    )
-    model.compile(
-        keras.optimizers.AdamW(rate, weight_decay=recipe["weight_decay"]),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
+    warmup = {"warmup_target": peak, "warmup_steps": steps // 12}
+    rate = keras.optimizers.schedules.CosineDecay(0.1 * peak, steps - steps // 12, **warmup)
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=recipe["weight_decay"])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, metrics=["accuracy"])
     batches = (
         tf.data.Dataset.from_tensor_slices((images, labels))
         .shuffle(len(images), seed=seed)
@@ -75,8 +60,7 @@ def train(dataset, output, seed=0, verbose=2, **changes):
     seconds = time.perf_counter() - start
 
     recognized = model.predict(data.to_tanh_range(dataset.test_images), batch_size=500, verbose=0).argmax(1)
-    confusion = np.zeros((len(dataset.class_names),) * 2, int)
-    np.add.at(confusion, (dataset.test_labels, recognized), 1)
+    confusion = confusion_matrix(dataset.test_labels, recognized, labels=range(len(dataset.class_names)))
     bare = models.build_classifier(recipe["filters"])  # never compiled, so that no optimizer doubles the file
     bare.set_weights(model.get_weights())
     save_model(bare, output / "classifier.keras")
@@ -84,32 +68,17 @@ def train(dataset, output, seed=0, verbose=2, **changes):
     write_csv(output / "history.csv", ("epoch", "loss", "accuracy"), rows)
     plots.save_figure(output / "confusion.png", plots.show_confusion(confusion, dataset.class_names))
     accuracies = (confusion.diagonal() / confusion.sum(1)).tolist()
-    record = {
-        "recipe": recipe,
-        "seed": seed,
-        "data": dataset.source,
-        "versions": versions(),
-        "cores": os.cpu_count(),
-        "parameters": model.count_params(),
-        "features": 4 * recipe["filters"],
-        "status": "complete",
-        "seconds": round(seconds, 1),
-        "test_accuracy": float((recognized == dataset.test_labels).mean()),
-        "class_accuracy": dict(zip(dataset.class_names, accuracies, strict=True)),
-    }
+    record = {"recipe": recipe, "seed": seed, "data": dataset.source, "versions": versions()}
+    record |= {"cores": os.cpu_count(), "parameters": model.count_params(), "features": 4 * recipe["filters"]}
+    record |= {"status": "complete", "seconds": round(seconds, 1)}
+    record["test_accuracy"] = float((recognized == dataset.test_labels).mean())
+    record["class_accuracy"] = dict(zip(dataset.class_names, accuracies, strict=True))
     plots.write_whole(output / "run.json", json.dumps(record, indent=2))
     return record
 
 
 def shift(images, pixels):
-    """Moves every image of a batch by up to so many pixels, each its own way, see data.shift.
-
-    Args:
-        images: float32 (batch, height, width, 1) in [-1, 1].
-        pixels: int.
-    Returns:
-        float32 of the same shape.
-    """
+    """Moves every image (batch, height, width, 1) in [-1, 1] by up to so many pixels, each its own way."""
     offsets = tf.random.uniform((tf.shape(images)[0], 2), -pixels, pixels + 1, tf.int32)
     return data.shift(images, offsets, pixels)
 

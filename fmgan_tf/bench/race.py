@@ -4,10 +4,9 @@ Only train steps count as time; measuring and drawing stop the clock. The output
     race.csv    a row for every measurement: contender, seed, seconds, steps, images, epochs, fid_fmnist
     race.png    FID-FMNIST against seconds and against epochs: mean over the seeds, and their range
     strip.png   the same noise at equal times, of every contender's first seed
-    strips.npz  the pictures of the strip, for going on
+    strips.npz  its pictures, for going on: by contender, uint8 (measurements, 10, 28, 28, 1)
     race.json   contenders with every hyper-parameter, minutes, seeds, versions, data source
-A race that was stopped goes on when it is started again into the same folder; finished runs are not run
-again.
+A race that was stopped goes on when it is started again into the same folder, without its finished runs.
 """
 
 import csv
@@ -38,24 +37,17 @@ COLORS = (plots.BLUE, plots.ORANGE, plots.GREEN, plots.GRAY, "black", "#CC79A7")
 
 
 def contender(name):
-    """The recipe of a contender: one of recipes.RECIPES on ten classes, of rivals.RIVALS, or a rung of
-    rivals.LADDER.
-
-    Raises:
-        InputError: there is none, or it knows fewer than ten classes; the message lists those that can race.
-    """
+    """The recipe of a contender: of recipes.RECIPES on ten classes, rivals.RIVALS or rivals.LADDER."""
     known = rivals.RIVALS | {name: recipe for name, recipe in recipes.RECIPES.items() if recipe.classes == 10}
     known |= rivals.LADDER
     if name not in known:
-        raise InputError(
-            f"No contender {name!r}; there are {', '.join(known)}. Did you mean "
-            f"{recipes.nearest(name, known)!r}?"
-        )
+        near = f"Did you mean {recipes.nearest(name, known)!r}?"
+        raise InputError(f"No contender {name!r}; there are {', '.join(known)}. {near}")
     return known[name]
 
 
 def build(recipe, seed):
-    """Builds and compiles a contender, see training.build_gan. Without an average it does not pay for one."""
+    """Builds and compiles a contender as training.build_gan does, without the average where it has none."""
     builders = types.SimpleNamespace(**vars(models) | vars(rivals))
     model = training.build_gan(recipe, seed, builders)
     if not recipe.ema_decay:
@@ -64,13 +56,7 @@ def build(recipe, seed):
 
 
 def moments(seconds):
-    """When to measure: after 5 seconds, then after twice as long each time, and at the end.
-
-    Args:
-        seconds: float, length of the race.
-    Returns:
-        list of float, rising.
-    """
+    """When to measure in so many seconds: after 5, then after twice as long each time, and at the end."""
     times = []
     while (after := FIRST * 2 ** len(times)) < 0.75 * seconds:
         times.append(after)
@@ -105,24 +91,18 @@ class _Clock(keras.callbacks.Callback):
 
 
 def run(recipe, seed, dataset, seconds, real, samples=SAMPLES):
-    """Trains one contender for so many seconds.
-
+    """Trains one contender for so many seconds of train steps.
     Args:
         recipe: recipes.Recipe.
-        seed: int.
-        dataset: fashion_mnist.Dataset.
-        seconds: float, of train steps.
         real: metrics.Moments of the features of the test images.
         samples: int, images of each measurement.
     Returns:
-        (rows, pictures): list of dicts, see race.csv, and list of uint8 (10, 28, 28, 1), the same noise at
-            each moment.
+        (rows, pictures): list of dicts, see race.csv, and list of uint8 (10, 28, 28, 1), one a measurement.
     """
     images = tf.constant(data.to_tanh_range(dataset.train_images))  # the only copy
     model = build(recipe, seed)
-    stream = data.batches(
-        images, recipe.batch_size, seed, labels=dataset.train_labels if recipe.conditional else None
-    )
+    labels = dataset.train_labels if recipe.conditional else None
+    stream = data.batches(images, recipe.batch_size, seed, labels=labels)
     model.fit(stream, steps_per_epoch=1, shuffle=False, verbose=0)  # compiles; this step is not counted
     generator = generation.of_recipe(model.averaged_generator, recipe)
     asked = np.arange(samples) % recipe.classes
@@ -133,22 +113,13 @@ def run(recipe, seed, dataset, seconds, real, samples=SAMPLES):
         made = generation.sample_images(generator, noise, asked)
         found, _ = features.classifier_features(made)
         count = steps * recipe.batch_size
-        row = {
-            "contender": recipe.name,
-            "seed": seed,
-            "seconds": round(seconds, 2),
-            "steps": steps,
-            "images": count,
-        }
-        row["epochs"] = round(count / len(images), 3)
+        row = {"contender": recipe.name, "seed": seed, "seconds": round(seconds, 2)}
+        row |= {"steps": steps, "images": count, "epochs": round(count / len(images), 3)}
         row["fid_fmnist"] = round(metrics.frechet_distance(real, found), 4)
         rows.append(row)
         pictures.append(made[:10])
-        print(
-            f"{recipe.name:<11} seed {seed}  {seconds:6.0f} s  {row['epochs']:6.2f} epochs  FID-FMNIST "
-            f"{row['fid_fmnist']:8.3f}",
-            flush=True,
-        )
+        measured = f"{row['epochs']:6.2f} epochs  FID-FMNIST {row['fid_fmnist']:8.3f}"
+        print(f"{recipe.name:<11} seed {seed}  {seconds:6.0f} s  {measured}", flush=True)
 
     clock = _Clock(recipe, moments(seconds), measure)
     model.fit(stream, steps_per_epoch=sys.maxsize, shuffle=False, verbose=0, callbacks=[clock])
@@ -156,37 +127,25 @@ def run(recipe, seed, dataset, seconds, real, samples=SAMPLES):
 
 
 def race(names, dataset, output, minutes=3.0, seeds=1, samples=SAMPLES):
-    """Lets contenders race, one after another, seed by seed.
-
+    """Lets contenders race, one after another, seed by seed, and returns the rows of race.csv, list of dicts.
     Args:
         names: list of str, see contender.
-        dataset: fashion_mnist.Dataset.
         output: path of a folder, made if need be.
-        minutes: float, for every run.
+        minutes, samples: length of every run, and images of each measurement.
         seeds: int, runs of every contender, with seeds 0, 1, …
-        samples: int, images of each measurement.
-    Returns:
-        list of dicts, the rows of race.csv.
     Raises:
-        InputError: an unknown contender, or the folder holds another race, or a damaged one, or one that is
-            still going on.
+        InputError: an unknown contender, or the folder holds another race, a damaged one, or one going on.
     """
     output = pathlib.Path(output)
     contenders = [contender(name) for name in dict.fromkeys(names)]
-    record = {
-        "contenders": [dataclasses.asdict(recipe) for recipe in contenders],
-        "minutes": minutes,
-        "seeds": seeds,
-        "samples": samples,
-        "data": dataset.source,
-        "versions": versions(),
-    }
+    record = {"contenders": [dataclasses.asdict(recipe) for recipe in contenders], "minutes": minutes}
+    record |= {"seeds": seeds, "samples": samples, "data": dataset.source, "versions": versions()}
     output.mkdir(parents=True, exist_ok=True)
     with alone_in(output):
-        return _race(contenders, record, dataset, output, minutes, seeds, samples)
+        return _race(contenders, record, dataset, output)
 
 
-def _race(contenders, record, dataset, output, minutes, seeds, samples):
+def _race(contenders, record, dataset, output):
     path = output / "race.json"
     try:
         another = path.exists() and json.loads(path.read_text()) != record
@@ -195,62 +154,42 @@ def _race(contenders, record, dataset, output, minutes, seeds, samples):
     except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise InputError(f"The race in {output} is damaged ({error}). Choose another folder.") from error
     if another:
-        raise InputError(
-            f"{output} holds another race: another length, other contenders or versions. Choose another "
-            "folder."
-        )
+        other = "another length, other contenders or versions"
+        raise InputError(f"{output} holds another race: {other}. Choose another folder.")
     plots.write_whole(path, json.dumps(record, indent=2))
-    real = metrics.Moments.of(
-        features.classifier_features(dataset.test_images, label="features of test images")[0]
-    )
-    for seed in range(seeds):
+    found, _ = features.classifier_features(dataset.test_images, label="features of test images")
+    real, seconds = metrics.Moments.of(found), 60 * record["minutes"]
+    for seed in range(record["seeds"]):
         for recipe in contenders:
             if (recipe.name, seed) in done:
                 continue
-            made, pictures = run(recipe, seed, dataset, 60 * minutes, real, samples)
+            made, pictures = run(recipe, seed, dataset, seconds, real, record["samples"])
             rows += made
             if seed == 0:
                 strips[recipe.name] = np.stack(pictures)
-            _keep(output, rows, strips)
+            kept = io.BytesIO()
+            np.savez_compressed(kept, **strips)
+            plots.write_whole(output / "strips.npz", kept.getvalue())
+            write_csv(output / "race.csv", list(rows[0]), [row.values() for row in rows])
+            plots.save_figure(output / "race.png", show(rows))
+            plots.save_figure(output / "strip.png", show_strip(rows, strips))
     return rows
 
 
 def read(output):
-    """What the finished runs of a race have left.
-
-    Args:
-        output: pathlib.Path of its folder.
-    Returns:
-        (rows, strips): see show and show_strip; empty where no run is finished.
-    """
+    """(rows, strips) of the finished runs in a race's folder (pathlib.Path); empty where there are none."""
     if not (output / "race.csv").exists():
         return [], {}
     with open(output / "race.csv", newline="") as file:
-        rows = [
-            {key: value if key == "contender" else float(value) for key, value in row.items()}
-            for row in csv.DictReader(file)
-        ]
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        row |= {key: float(value) for key, value in row.items() if key != "contender"}
     with np.load(output / "strips.npz", allow_pickle=False) as kept:
         return rows, dict(kept)
 
 
-def _keep(output, rows, strips):
-    kept = io.BytesIO()
-    np.savez_compressed(kept, **strips)
-    plots.write_whole(output / "strips.npz", kept.getvalue())
-    write_csv(output / "race.csv", list(rows[0]), [row.values() for row in rows])
-    plots.save_figure(output / "race.png", show(rows))
-    plots.save_figure(output / "strip.png", show_strip(rows, strips))
-
-
 def show(rows):
-    """FID-FMNIST of all contenders against seconds and against epochs, on logarithmic axes.
-
-    Args:
-        rows: list of dicts, see race.csv.
-    Returns:
-        matplotlib Figure.
-    """
+    """FID-FMNIST of all contenders against seconds and epochs, on logarithmic axes, from rows of race.csv."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True)
     for number, name in enumerate(dict.fromkeys(row["contender"] for row in rows)):
         runs = {}
@@ -276,20 +215,11 @@ def show(rows):
 
 
 def show_strip(rows, strips, moments=5):
-    """Rows of ten images at equal times, contender by contender.
-
-    Args:
-        rows: list of dicts, see race.csv.
-        strips: dict from contender to uint8 (measurements, 10, 28, 28, 1), of its seed 0.
-        moments: int, how many times are shown at most.
-    Returns:
-        matplotlib Figure.
-    """
+    """Rows of ten images at equal times, contender by contender, at so many moments at most."""
     sheet, names = [], []
     for name, pictures in strips.items():
         times = [row["seconds"] for row in rows if row["contender"] == name and row["seed"] == 0]
         for index in np.unique(np.linspace(0, len(pictures) - 1, moments).round().astype(int)):
             sheet.append(pictures[index])
             names.append(f"{name} {times[index]:.0f} s")
-    figure = plots.show_images(np.concatenate(sheet), columns=10, row_labels=names)
-    return figure
+    return plots.show_images(np.concatenate(sheet), columns=10, row_labels=names)

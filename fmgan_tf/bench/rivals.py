@@ -1,5 +1,7 @@
 """What the course's recipes race against: the network of a well-known tutorial, the prototype that cgan grew
-from, and the ladder of changes that lead from the one to cgan."""
+from, and the ladder of changes that lead from the one to cgan. Images are float32 (batch, 28, 28, 1) in
+[-1, 1], noise (batch, latent_dim), logits (batch, 1), labels int32 (batch,); image_size is 28.
+"""
 
 import dataclasses
 
@@ -10,15 +12,8 @@ from fmgan_tf import models, recipes
 
 
 def build_tutorial_generator(latent_dim=100, image_size=28):
-    """The generator of the well-known DCGAN tutorial, 2,330,944 parameters.
-
-    Args:
-        latent_dim: int.
-        image_size: 28.
-    Returns:
-        keras.Model, float32 (batch, latent_dim) -> float32 (batch, 28, 28, 1) in [-1, 1].
-    Source: https://www.tensorflow.org/tutorials/generative/dcgan, its layers in our own words.
-    """
+    """noise -> image: the generator of the well-known DCGAN tutorial, 2,330,944 parameters.
+    Source: https://www.tensorflow.org/tutorials/generative/dcgan, its layers in our own words."""
     noise = keras.Input((latent_dim,), name="noise")
     x = layers.Dense(7 * 7 * 256, use_bias=False)(noise)
     x = layers.LeakyReLU(negative_slope=0.3)(layers.BatchNormalization()(x))
@@ -26,40 +21,24 @@ def build_tutorial_generator(latent_dim=100, image_size=28):
     for filters, strides in ((128, 1), (64, 2)):
         x = layers.Conv2DTranspose(filters, 5, strides=strides, padding="same", use_bias=False)(x)
         x = layers.LeakyReLU(negative_slope=0.3)(layers.BatchNormalization()(x))
-    image = layers.Conv2DTranspose(
-        1, 5, strides=2, padding="same", use_bias=False, activation="tanh", name="image"
-    )(x)
+    last = {"padding": "same", "use_bias": False, "activation": "tanh", "name": "image"}
+    image = layers.Conv2DTranspose(1, 5, strides=2, **last)(x)
     return keras.Model(noise, image, name="tutorial_generator")
 
 
 def build_tutorial_discriminator(image_size=28):
-    """The discriminator of the same tutorial, 212,865 parameters.
-
-    Args:
-        image_size: 28.
-    Returns:
-        keras.Model, float32 (batch, 28, 28, 1) -> float32 logits (batch, 1).
-    """
+    """image -> logit: the discriminator of the same tutorial, 212,865 parameters."""
     image = x = keras.Input((28, 28, 1), name="image")
     for filters in (64, 128):
         x = layers.Conv2D(filters, 5, strides=2, padding="same")(x)
         x = layers.Dropout(0.3)(layers.LeakyReLU(negative_slope=0.3)(x))
-    return keras.Model(
-        image, layers.Dense(1, name="logit")(layers.Flatten()(x)), name="tutorial_discriminator"
-    )
+    logit = layers.Dense(1, name="logit")(layers.Flatten()(x))
+    return keras.Model(image, logit, name="tutorial_discriminator")
 
 
 def build_prototype_generator(latent_dim=64, image_size=28, classes=10):
-    """The generator of the first small conditional network that was fast on two cores: cgan's with ReLU, and
-    with label vectors as quiet as Keras makes them. 342,929 parameters.
-
-    Args:
-        latent_dim: int.
-        image_size: 28.
-        classes: int.
-    Returns:
-        keras.Model, [float32 (batch, latent_dim), int32 (batch,)] -> float32 (batch, 28, 28, 1) in [-1, 1].
-    """
+    """[noise, label] -> image: the first small conditional network that was fast on two cores, cgan's with
+    ReLU and with label vectors as quiet as Keras makes them. 342,929 parameters."""
     noise = keras.Input((latent_dim,), name="noise")
     label = keras.Input((), dtype="int32", name="label")
     x = layers.Concatenate()([noise, models.embed_label(label, classes, 32, 0.03)])
@@ -73,15 +52,7 @@ def build_prototype_generator(latent_dim=64, image_size=28, classes=10):
 
 
 def build_prototype_discriminator(image_size=28, classes=10):
-    """The discriminator of the same prototype: strided convolutions, a dense layer, projection. 370,913
-    parameters.
-
-    Args:
-        image_size: 28.
-        classes: int.
-    Returns:
-        keras.Model, [float32 (batch, 28, 28, 1), int32 (batch,)] -> float32 logits (batch, 1).
-    """
+    """[image, label] -> logit: strided convolutions, a dense layer, projection. 370,913 parameters."""
     image = x = keras.Input((28, 28, 1), name="image")
     label = keras.Input((), dtype="int32", name="label")
     for filters, size in ((32, 4), (64, 4), (128, 3)):
@@ -93,16 +64,8 @@ def build_prototype_discriminator(image_size=28, classes=10):
 
 
 def build_spectral_discriminator(image_size=28, classes=10):
-    """cgan's discriminator with spectral normalization of every layer that sees the image (Miyato et al.
-    2018, https://arxiv.org/abs/1802.05957).
-
-    Args:
-        image_size: 28.
-        classes: int.
-    Returns:
-        keras.Model, [float32 (batch, 28, 28, 1), int32 (batch,)] -> [float32 logits (batch, 1), (batch,
-        classes)].
-    """
+    """[image, label] -> [logit, logits (batch, classes)]: cgan's discriminator with spectral normalization of
+    every layer that sees the image (Miyato et al. 2018, https://arxiv.org/abs/1802.05957)."""
 
     def normalized(network):
         if isinstance(network, layers.Conv2D | layers.Dense):
@@ -114,7 +77,7 @@ def build_spectral_discriminator(image_size=28, classes=10):
 
 
 def _in_bfloat16(build, **sizes):
-    """A network of models whose layers compute in bfloat16; its weights and what it gives stay float32."""
+    """A network of models that computes in bfloat16; its weights and what it gives stay float32."""
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
@@ -135,92 +98,67 @@ def build_bfloat16_discriminator(**sizes):
     return _in_bfloat16(models.build_classifying_discriminator, **sizes)
 
 
-RIVALS = {
-    recipe.name: recipe
-    for recipe in (
-        recipes.Recipe(
-            name="tutorial",
-            summary="the network of the well-known DCGAN tutorial with its own optimizers",
-            generator="build_tutorial_generator",
-            discriminator="build_tutorial_discriminator",
-            batch_size=256,
-            generator_learning_rate=1e-4,
-            discriminator_learning_rate=1e-4,
-            beta_1=0.9,
-            beta_2=0.999,
-            ema_decay=0.0,
-        ),
-        recipes.Recipe(
-            name="prototype",
-            summary="the small conditional network that cgan grew from",
-            generator="build_prototype_generator",
-            discriminator="build_prototype_discriminator",
-            conditional=True,
-            loss="hinge",
-            latent_dim=64,
-            generator_learning_rate=4e-4,
-            discriminator_learning_rate=4e-4,
-        ),
-    )
-}
+def _rates(rate):
+    return {"generator_learning_rate": rate, "discriminator_learning_rate": rate}
+
+
+TUTORIAL = recipes.Recipe(
+    name="tutorial",
+    summary="the network of the well-known DCGAN tutorial with its own optimizers",
+    generator="build_tutorial_generator",
+    discriminator="build_tutorial_discriminator",
+    batch_size=256,
+    beta_1=0.9,
+    beta_2=0.999,
+    ema_decay=0.0,
+    **_rates(1e-4),
+)
+PROTOTYPE = recipes.Recipe(
+    name="prototype",
+    summary="the small conditional network that cgan grew from",
+    generator="build_prototype_generator",
+    discriminator="build_prototype_discriminator",
+    conditional=True,
+    loss="hinge",
+    latent_dim=64,
+    **_rates(4e-4),
+)
+RIVALS = {"tutorial": TUTORIAL, "prototype": PROTOTYPE}
 
 
 def _ladder():
-    """From the tutorial to what cgan is in a short run, one change at a time, and then three changes that do
-    not belong to it.
-
-    What cgan has beyond the last rung, shift, label_decay and ema_decay, pays in runs that are longer than
-    the ladder's.
+    """From the tutorial to cgan in a short run, one change at a time, and then three changes that do not
+    belong to it. What cgan has beyond the last rung, shift, label_decay and ema_decay, pays in longer runs.
     """
-    last, rungs = RIVALS["tutorial"], []
+    rungs = [TUTORIAL]
+
+    def climb(name, summary, **changes):
+        rungs.append(dataclasses.replace(rungs[-1], name=name, summary=summary, **changes))
+
+    adam = {"beta_1": 0.5, "beta_2": 0.99}
+    climb("settings", "Adam at 8e-4 with 0.5 and 0.99, batches of 64", batch_size=64, **adam, **_rates(8e-4))
+    networks = {"generator": "build_dcgan_generator", "discriminator": "build_dcgan_discriminator"}
+    climb("narrow", "networks a quarter to half as wide, kernels of 4", **networks)
+    climb("average", "the moving average of the generator", ema_decay=0.995)
+    networks = {"generator": "build_cgan_generator", "discriminator": "build_projection_discriminator"}
+    label = "the label, by projection, and with it a discriminator of one more convolution and a dense layer"
+    climb("labels", label, **networks, conditional=True, latent_dim=64)
+    climb("hinge", "the hinge loss", loss="hinge")
+    climb("batch-32", "batches of 32", batch_size=32)
+    climb("shift", "the discriminator sees images moved by up to one pixel", shift=1)
+    classifying = {"discriminator": "build_classifying_discriminator", "label_weight": 1.0}
+    climb("recognize", "a discriminator that also names the class, of half the weights", **classifying)
+    speaking = "a generator whose noise and label speak in every stage"
+    climb("modulate", speaking, generator="build_modulated_generator")
+    last = rungs[-1]
+    networks = {"generator": "build_bfloat16_generator", "discriminator": "build_bfloat16_discriminator"}
     for name, summary, changes in (
-        (
-            "settings",
-            "Adam at 8e-4 with 0.5 and 0.99, batches of 64",
-            {"batch_size": 64, "generator_learning_rate": 8e-4, "discriminator_learning_rate": 8e-4}
-            | {"beta_1": 0.5, "beta_2": 0.99},
-        ),
-        (
-            "narrow",
-            "networks a quarter to half as wide, kernels of 4",
-            {"generator": "build_dcgan_generator", "discriminator": "build_dcgan_discriminator"},
-        ),
-        ("average", "the moving average of the generator", {"ema_decay": 0.995}),
-        (
-            "labels",
-            "the label, by projection, and with it a discriminator of one more convolution and a dense layer",
-            {"generator": "build_cgan_generator", "discriminator": "build_projection_discriminator"}
-            | {"conditional": True, "latent_dim": 64},
-        ),
-        ("hinge", "the hinge loss", {"loss": "hinge"}),
-        ("batch-32", "batches of 32", {"batch_size": 32}),
-        ("shift", "the discriminator sees images moved by up to one pixel", {"shift": 1}),
-        (
-            "recognize",
-            "a discriminator that also names the class, of half the weights",
-            {"discriminator": "build_classifying_discriminator", "label_weight": 1.0},
-        ),
-        (
-            "modulate",
-            "a generator whose noise and label speak in every stage",
-            {"generator": "build_modulated_generator"},
-        ),
+        ("spectral", "with spectral normalization", {"discriminator": "build_spectral_discriminator"}),
+        ("cooldown", "with rates that fall to zero from the start on", {"cooldown": 1.0}),
+        ("bfloat16", "in bfloat16", networks),
     ):
-        last = dataclasses.replace(last, name=name, summary=summary, **changes)
-        rungs.append(last)
-    beside = {
-        "spectral": ("with spectral normalization", {"discriminator": "build_spectral_discriminator"}),
-        "cooldown": ("with rates that fall to zero from the start on", {"cooldown": 1.0}),
-        "bfloat16": (
-            "in bfloat16",
-            {"generator": "build_bfloat16_generator", "discriminator": "build_bfloat16_discriminator"},
-        ),
-    }
-    rungs += [
-        dataclasses.replace(last, name=name, summary=f"modulate {summary}", **changes)
-        for name, (summary, changes) in beside.items()
-    ]
-    return {rung.name: rung for rung in rungs}
+        rungs.append(dataclasses.replace(last, name=name, summary=f"modulate {summary}", **changes))
+    return {rung.name: rung for rung in rungs[1:]}
 
 
 LADDER = _ladder()

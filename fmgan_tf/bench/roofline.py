@@ -1,11 +1,9 @@
 """How well a train step uses the processor: python -m fmgan_tf roofline.
 
 An operation does so much arithmetic (FLOPs) and moves so many bytes between processor and memory. It can be
-no faster than
-the slower of the two allows: the roof is peak * min(1, intensity / ridge), with intensity = FLOPs / bytes and
-    ridge = peak /
-bandwidth. Below the ridge an operation is memory-bound: the processor waits for numbers.
-
+no faster than the slower of the two allows: the roof is peak * min(1, intensity / ridge), with intensity =
+FLOPs / bytes and ridge = peak / bandwidth. Below the ridge it is memory-bound: the processor waits for
+numbers.
 Source: Williams, Waterman and Patterson 2009, https://doi.org/10.1145/1498765.1498785.
 """
 
@@ -20,56 +18,20 @@ from fmgan_tf import data
 from fmgan_tf.bench import race
 
 # Operations that neither compute nor copy, and those that only copy. All others count one FLOP per number.
-_FREE = {
-    *(
-        "Const",
-        "Placeholder",
-        "Identity",
-        "IdentityN",
-        "NoOp",
-        "ReadVariableOp",
-        "Reshape",
-        "Squeeze",
-        "ExpandDims",
-    ),
-    *("Shape", "ShapeN", "StopGradient", "PreventGradient", "BroadcastGradientArgs"),
-}
-_COPIES = {
-    *(
-        "AssignVariableOp",
-        "BroadcastTo",
-        "Cast",
-        "ConcatV2",
-        "Fill",
-        "GatherNd",
-        "GatherV2",
-        "MirrorPad",
-        "OneHot",
-    ),
-    *(
-        "Pack",
-        "Pad",
-        "PadV2",
-        "ResourceGather",
-        "Slice",
-        "Split",
-        "StridedSlice",
-        "Tile",
-        "Transpose",
-        "Unpack",
-        "ZerosLike",
-    ),
-}
+_FREE = set(
+    "Const Placeholder Identity IdentityN NoOp ReadVariableOp Reshape Squeeze ExpandDims Shape ShapeN "
+    "StopGradient PreventGradient BroadcastGradientArgs".split()
+)
+_COPIES = set(
+    "AssignVariableOp BroadcastTo Cast ConcatV2 Fill GatherNd GatherV2 MirrorPad OneHot Pack Pad PadV2 "
+    "ResourceGather Slice Split StridedSlice Tile Transpose Unpack ZerosLike".split()
+)
+# How often these touch their variable, which is itself a resource of unknown size
+_ASSIGNED = {"AssignVariableOp": 2, "AssignAddVariableOp": 3, "AssignSubVariableOp": 3}
 
 
 class Operation(NamedTuple):
-    """One operation of a compiled function.
-
-    name: str, as in TensorFlow's graph.
-    kind: str, such as "Conv2D".
-    flops: int, multiplications and additions.
-    bytes: int, all inputs read once and all outputs written once.
-    """
+    """One operation of a step: its FLOPs (multiplications and additions), all bytes read and written once."""
 
     name: str
     kind: str
@@ -78,15 +40,8 @@ class Operation(NamedTuple):
 
 
 class View(NamedTuple):
-    """A train step on the roofline of the machine that it ran on.
-
-    name: str, of the recipe.
-    batch_size: int, real images a step.
-    operations: list of Operation, of one step.
-    seconds: float, of one step, the median.
-    peak: float, FLOP/s of a matrix product.
-    bandwidth: float, bytes/s.
-    """
+    """A train step on the roofline of its machine: real images a step, Operations and median seconds of one
+    step, and the machine's peak in FLOP/s and bandwidth in bytes/s."""
 
     name: str
     batch_size: int
@@ -99,6 +54,11 @@ class View(NamedTuple):
     def flops(self):
         """FLOPs of a step."""
         return sum(operation.flops for operation in self.operations)
+
+    @property
+    def bytes(self):
+        """Bytes of a step."""
+        return sum(operation.bytes for operation in self.operations)
 
     def roof(self, operation):
         """Seconds that an operation takes at least: (by arithmetic, by memory)."""
@@ -117,8 +77,7 @@ class View(NamedTuple):
 
 
 def _numbers(tensor):
-    """How many numbers a tensor holds; 0 where its shape is not known, as for what is no tensor of
-    numbers."""
+    """How many numbers a tensor holds; 0 where its shape is unknown or it holds none."""
     if tensor.dtype in (tf.resource, tf.variant, tf.string) or not tensor.shape.is_fully_defined():
         return 0
     return tensor.shape.num_elements()
@@ -131,12 +90,7 @@ def _count(operation):
         return Operation(operation.name, kind, 0, 0)
     tensors = [*inputs, *outputs]
     moved = sum(_numbers(tensor) * tensor.dtype.size for tensor in tensors if _numbers(tensor))
-    if kind in (
-        "AssignVariableOp",
-        "AssignAddVariableOp",
-        "AssignSubVariableOp",
-    ):  # the variable itself is a resource
-        moved *= 2 if kind == "AssignVariableOp" else 3
+    moved *= _ASSIGNED.get(kind, 1)
     if kind == "MatMul":
         flops = 2 * _numbers(outputs[0]) * inputs[0].shape[0 if operation.get_attr("transpose_a") else 1]
     elif kind == "BatchMatMulV2":
@@ -153,17 +107,9 @@ def _count(operation):
 
 
 def operations(function, *inputs):
-    """What a function computes when TensorFlow has compiled it, without what nobody needs.
-
-    Fused operations are counted as if they were not fused, and zeros at the edge of a convolution as
-    multiplied with.
-
-    Args:
-        function: of tensors.
-        inputs: its arguments, tensors or tf.TensorSpec of known shape, in tuples or not.
-    Returns:
-        list of Operation, those that do or move nothing left out.
-    """
+    """What a compiled function computes of tensors or tf.TensorSpec of known shape, list of Operation,
+    without what nobody needs. Fused operations count as not fused, zeros at the edge of a convolution as
+    multiplied with."""
     graph = tf.function(function).get_concrete_function(*inputs).graph
     wanted = [tensor.op for tensor in graph.outputs] + list(graph.control_outputs)
     needed = {}
@@ -188,26 +134,14 @@ def _seconds(function, least=1.0):
 
 
 def measure_peak(size=2048):
-    """The arithmetic roof: FLOP/s of a float32 matrix product, the fastest of a second.
-
-    Args:
-        size: int, rows and columns.
-    Returns:
-        float.
-    """
+    """The arithmetic roof: FLOP/s of a float32 matrix product (size, size), the best of a second."""
     matrix = tf.random.stateless_normal((size, size), (0, 0))
     multiply = tf.function(lambda: tf.reduce_sum(tf.matmul(matrix, matrix)))
     return 2 * size**3 / _seconds(lambda: multiply().numpy()).min()
 
 
 def measure_bandwidth(megabytes=256):
-    """The memory roof: bytes/s of adding one array to another, the fastest of a second.
-
-    Args:
-        megabytes: int, size of each array; far more than the processor's caches hold.
-    Returns:
-        float, two reads and one write counted.
-    """
+    """The memory roof: bytes/s of adding arrays larger than the caches, the best of a second."""
     size = megabytes * 2**20 // 4
     total, term = tf.Variable(tf.zeros(size)), tf.ones(size)
 
@@ -219,15 +153,7 @@ def measure_bandwidth(megabytes=256):
 
 
 def view(recipe, dataset, peak, bandwidth):
-    """Counts and times the train step of a recipe.
-
-    Args:
-        recipe: recipes.Recipe, see race.contender.
-        dataset: fashion_mnist.Dataset.
-        peak, bandwidth: float, see measure_peak and measure_bandwidth.
-    Returns:
-        View.
-    """
+    """Counts and times the train step of a recipe, see race.contender, as a View."""
     model = race.build(recipe, seed=0)
     batch = tf.constant(data.to_tanh_range(dataset.train_images[: recipe.batch_size]))
     if recipe.conditional:
@@ -239,24 +165,18 @@ def view(recipe, dataset, peak, bandwidth):
 
 
 def table(views):
-    """What the views say, a line for each.
-
-    Args:
-        views: list of View.
-    Returns:
-        str.
-    """
+    """What the views say, a line for each."""
+    peak, bandwidth = views[0].peak, views[0].bandwidth
     lines = [
-        f"matrix product {views[0].peak / 1e9:.0f} GFLOP/s, memory {views[0].bandwidth / 1e9:.0f} GB/s, "
-        f"ridge at {views[0].peak / views[0].bandwidth:.0f} FLOP/byte",
+        f"matrix product {peak / 1e9:.0f} GFLOP/s, memory {bandwidth / 1e9:.0f} GB/s, "
+        f"ridge at {peak / bandwidth:.0f} FLOP/byte",
         f"{'':<12}{'MFLOP/image':>12}{'MB/image':>10}{'images/s':>10}{'GFLOP/s':>9}{'of peak':>9}"
         f"{'roof, ms':>10}{'step, ms':>10}{'memory-bound':>14}",
     ]
     for one in views:
-        moved = sum(operation.bytes for operation in one.operations) / one.batch_size
-        achieved = one.flops / one.seconds
+        achieved, per_image = one.flops / one.seconds, 1e-6 / one.batch_size
         lines.append(
-            f"{one.name:<12}{one.flops / one.batch_size / 1e6:>12.1f}{moved / 1e6:>10.2f}"
+            f"{one.name:<12}{one.flops * per_image:>12.1f}{one.bytes * per_image:>10.2f}"
             f"{one.batch_size / one.seconds:>10,.0f}{achieved / 1e9:>9.1f}{achieved / one.peak:>9.1%}"
             f"{1e3 * one.least:>10.1f}{1e3 * one.seconds:>10.1f}{one.memory_bound:>14.0%}"
         )
@@ -264,13 +184,7 @@ def table(views):
 
 
 def show(views):
-    """The roof, each step where it was measured, and where its operations meet the roof.
-
-    Args:
-        views: list of View, of one machine.
-    Returns:
-        matplotlib Figure.
-    """
+    """The roof, each step (View) where it was measured, and where its operations meet the roof."""
     figure, axis = plt.subplots(figsize=(7, 4.4))
     peak, bandwidth = views[0].peak, views[0].bandwidth
     intensities = np.geomspace(0.03, 3000, 200)
@@ -280,27 +194,15 @@ def show(views):
         drawn = [operation for operation in one.operations if operation.flops and operation.bytes]
         x = np.array([operation.flops / operation.bytes for operation in drawn])
         share = np.array([max(one.roof(operation)) for operation in drawn]) / one.least
-        roof = (
-            np.minimum(peak, x * bandwidth) / 1e9 * 1.25**number
-        )  # beside each other, not on top of each other
+        # Beside each other, not on top of each other
+        roof = np.minimum(peak, x * bandwidth) / 1e9 * 1.25**number
         axis.scatter(x, roof, 1500 * share, color=color, alpha=0.5, linewidths=0)
-        moved = sum(operation.bytes for operation in one.operations)
-        achieved = one.flops / one.seconds / 1e9
-        axis.plot(
-            one.flops / moved,
-            achieved,
-            "*",
-            color=color,
-            markersize=16,
-            markeredgecolor="white",
-            label=one.name,
-        )
+        star = {"marker": "*", "markersize": 16, "markeredgecolor": "white"}
+        axis.plot(one.flops / one.bytes, one.flops / one.seconds / 1e9, color=color, label=one.name, **star)
     axis.axvline(peak / bandwidth, color="black", linestyle=":", linewidth=1)
     axis.set(xscale="log", yscale="log", xlabel="intensity, FLOP per byte", ylabel="GFLOP/s")
-    axis.legend(
-        title="star: the whole step, measured\ndots: operations at their roof,\narea: share of its seconds",
-        frameon=False,
-    )
+    said = "star: the whole step, measured\ndots: operations at their roof,\narea: share of seconds"
+    axis.legend(title=said, frameon=False)
     axis.grid(alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()

@@ -1,5 +1,4 @@
-"""Writes the repository's address from pyproject.toml into every badge and bootstrap cell: python -m
-fmgan_tf.bench.stamp"""
+"""Writes pyproject.toml's address into every badge and bootstrap cell: python -m fmgan_tf.bench.stamp"""
 
 import pathlib
 import re
@@ -9,24 +8,15 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 def repository():
     """The address in pyproject.toml, like https://github.com/account/name."""
-    return re.search(
-        r'^Repository = "(https://github\.com/[\w.-]+/[\w.-]+)"$', (ROOT / "pyproject.toml").read_text(), re.M
-    )[1]
+    line = r'^Repository = "(https://github\.com/[\w.-]+/[\w.-]+)"$'
+    return re.search(line, (ROOT / "pyproject.toml").read_text(), re.M)[1]
 
 
 def stamp(text, address):
-    """The text of a notebook or page with the address in its badges and bootstrap cell.
-
-    Args:
-        text: str.
-        address: str, see repository.
-    Returns:
-        str.
-    """
+    """The text of a notebook or page with this address in its badges and bootstrap cell."""
     slug = address.removeprefix("https://github.com/")
-    text = re.sub(
-        r"(colab\.research\.google\.com/github/)[\w.-]+/[\w.-]+(/blob/)", rf"\g<1>{slug}\g<2>", text
-    )
+    badge = r"(colab\.research\.google\.com/github/)[\w.-]+/[\w.-]+(/blob/)"
+    text = re.sub(badge, rf"\g<1>{slug}\g<2>", text)
     return re.sub(r'(REPOSITORY = \\?")[^"\\]+(\\?")', rf"\g<1>{address}\g<2>", text)
 
 

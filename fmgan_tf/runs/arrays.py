@@ -1,6 +1,6 @@
-"""Images that somebody else made, in any of the usual forms, told by names, shapes and values.
-
-Imports no TensorFlow, so that what cannot be read is refused at once.
+"""Images that somebody else made, told by names, shapes and values, without TensorFlow. InputError refuses
+what cannot be used at once. Arguments: `path` and `what` name the source in errors; `told` is what was
+assumed, in words, list of str; `pixels` is a key of PIXELS.
 """
 
 import math
@@ -19,15 +19,7 @@ EXPECTED = f"numbers (N, {SIZE}, {SIZE}, 1), (N, {SIZE}, {SIZE}) or (N, {SIZE * 
 
 
 def read_file(path):
-    """The arrays of an .npz, or the one of an .npy, which is called `images`.
-
-    Args:
-        path: pathlib.Path.
-    Returns:
-        dict from name to array.
-    Raises:
-        InputError: it is damaged, or would need pickle, which can run code.
-    """
+    """The arrays of an .npz by name, or the one of an .npy as `images`; no pickle, which can run code."""
     try:
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
@@ -40,14 +32,7 @@ def read_file(path):
 
 
 def read_pictures(path, pictures):
-    """Pictures of one form as an array (N, height, width) or (N, height, width, channels).
-
-    Args:
-        path: the folder that they are in.
-        pictures: list of their paths.
-    Raises:
-        InputError: one cannot be read, or has another form than the first.
-    """
+    """Pictures, all of one form, in the folder `path`: (N, height, width) or (N, height, width, channels)."""
     import imageio.v3 as imageio
 
     images = []
@@ -64,14 +49,10 @@ def read_pictures(path, pictures):
 
 def choose(path, arrays):
     """Which array holds the images and which the labels: by name, or else by form.
-
     Args:
-        path: of their file.
         arrays: dict from name to array.
     Returns:
-        (images, labels, told): an array that layout() knows, int64 (N,) or None, and the choice in words.
-    Raises:
-        InputError: there are no images, or several sets of them or of labels.
+        (images, labels, told): an array that layout() knows, int64 (N,) or None.
     """
 
     def listing(names):
@@ -79,9 +60,8 @@ def choose(path, arrays):
 
     found = ["images"] if "images" in arrays else [name for name in arrays if layout(arrays[name].shape[1:])]
     if not found or not layout(arrays[found[0]].shape[1:]) or arrays[found[0]].dtype.kind not in "biuf":
-        raise InputError(
-            f"{path} holds {listing(found or arrays) or 'nothing'}, expected `images`, {EXPECTED}"
-        )
+        what = listing(found or arrays) or "nothing"
+        raise InputError(f"{path} holds {what}, expected `images`, {EXPECTED}")
     if len(found) > 1:
         raise InputError(f"{path} holds several sets of images: {listing(found)}; name the one `images`")
     images, count = arrays[found[0]], len(arrays[found[0]])
@@ -105,14 +85,7 @@ def choose(path, arrays):
 
 
 def as_labels(array, count):
-    """Labels in any of the usual forms as numbers.
-
-    Args:
-        array: numbers of any type, or names of classes, (N,) or (N, 1), or one-hot rows (N, 2 to 10).
-        count: int, how many are expected.
-    Returns:
-        int64 (N,), or None if it is none of these.
-    """
+    """Labels int64 (count,), or None: of numbers or names (N,) or (N, 1), or one-hot rows (N, 2 to 10)."""
     if array.ndim == 0 or len(array) != count or not array.size:
         return None
     rows = array.reshape(count, -1)
@@ -132,17 +105,7 @@ def as_labels(array, count):
 
 
 def normal_form(images, what, pixels=None, fit=None):
-    """Images in any of the usual forms as everything else here takes them.
-
-    Args:
-        images: numbers of any type in any layout().
-        what: str, what they are.
-        pixels, fit: see sources.Reading.
-    Returns:
-        (images, told): uint8 (N, height, width, 1), square, and what had to be told, list of str.
-    Raises:
-        InputError: they are in color, not square or not finite, or their range cannot be told.
-    """
+    """Images in any layout() as (uint8 (N, height, width, 1), square; told). See sources.Reading."""
     what = f"{what} {images.dtype} {images.shape}"
     if not layout(images.shape[1:]) or not len(images) or images.dtype.kind not in "biuf":
         raise InputError(f"{what}, expected {EXPECTED}")
@@ -159,11 +122,7 @@ def normal_form(images, what, pixels=None, fit=None):
 
 
 def layout(shape):
-    """Height and width of images in an array (N, *shape), or None if it holds none.
-
-    Args:
-        shape: (height, width), with 1, 3 or 4 channels last or first, or (pixels,) of the customary sizes.
-    """
+    """(height, width) of images (N, *shape), or None: 1, 3, 4 or no channels, last or first, or flat."""
     if len(shape) == 1 and shape[0] in (784, 1024, 4096):
         return (math.isqrt(shape[0]),) * 2
     if len(shape) == 3:
@@ -172,11 +131,7 @@ def layout(shape):
 
 
 def flat_gray(images, what):
-    """Images of any layout() as (N, height, width): one of three equal channels, without their opacity.
-
-    Raises:
-        InputError: the channels differ.
-    """
+    """Images of any layout() as (N, height, width): one of three equal channels, without their opacity."""
     size = layout(images.shape[1:])
     if images.ndim < 4 or 1 in (images.shape[1], images.shape[3]):
         return images.reshape(-1, *size)
@@ -188,16 +143,7 @@ def flat_gray(images, what):
 
 
 def pixels_of(images, what):
-    """How pixels are written, told by their values: by where the dark background lies.
-
-    Args:
-        images: numbers (N, height, width), finite. What a generator gives may overshoot a little.
-        what: str, what they are.
-    Returns:
-        A key of PIXELS.
-    Raises:
-        InputError: no reading fits, or several do.
-    """
+    """How pixels (N, height, width), which may overshoot a little, are written: where the background lies."""
     low, high = images.min(), images.max()
     if images.dtype.kind == "b":
         return "unit"
@@ -222,14 +168,7 @@ def pixels_of(images, what):
 
 
 def to_bytes(images, pixels):
-    """Pixels in [0, 255], as data.from_tanh_range and data.from_unit_range give them, without TensorFlow.
-
-    Args:
-        images: numbers, any shape; those outside of the range are clipped.
-        pixels: a key of PIXELS.
-    Returns:
-        uint8 of the same shape.
-    """
+    """Pixels as uint8, clipped: data.from_tanh_range and data.from_unit_range without TensorFlow."""
     if pixels == "byte" and images.dtype == np.uint8:
         return images
     _, shift, factor = PIXELS[pixels]
@@ -237,16 +176,11 @@ def to_bytes(images, pixels):
 
 
 def window(images, fit, what):
-    """What to cut out of images, so that an empty border is cropped rather than shrunk.
-
+    """What to cut out of uint8 (N, height, width), so that an empty border is cropped rather than shrunk.
     Args:
-        images: uint8 (N, height, width).
         fit: "crop", "resize", or None to tell it by where all of them are empty.
-        what: str, what they are.
     Returns:
-        (slices, told): slices to index images with, and what they do in words, list of str.
-    Raises:
-        InputError: what is left is not square, or too large for one image.
+        (slices to index them with, told).
     """
     height, width = images.shape[1:]
     size = f"{height} x {width}"
@@ -265,10 +199,10 @@ def window(images, fit, what):
         raise InputError(f"{what}: images of {size} are not square, or too small to crop")
     if side > LARGEST and fit != "resize":
         raise InputError(f"{what}: images of {size} look like grids; expected single ones, or --fit resize")
-    starts = [
-        (length - side) // 2 if fit == "crop" else int(np.clip((length - side) // 2, last - side + 1, first))
-        for length, (first, last) in zip((height, width), spans, strict=True)
-    ]
+    starts = [(length - side) // 2 for length in (height, width)]
+    if fit != "crop":
+        reach = [(last - side + 1, first) for first, last in spans]
+        starts = [int(np.clip(start, *bounds)) for start, bounds in zip(starts, reach, strict=True)]
     told = [] if side == height == width else [f"{size} cropped to {side} x {side}"]
     told += ["light background left as it is"] if background > 200 else []
     return (slice(None), *(slice(start, start + side) for start in starts)), told

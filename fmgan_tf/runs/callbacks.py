@@ -1,5 +1,4 @@
-"""What happens around a train step, one small Keras callback for each job. Their order in fit() is that of
-this file."""
+"""What happens around a train step, one small callback for each job, in the order that fit() has them in."""
 
 import contextlib
 import math
@@ -24,15 +23,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.
 
 
 class Records(keras.callbacks.Callback):
-    """What a run knows of itself: the rows of steps.csv and history.csv, its clock, its budget and its
-    status.
-
-    Args:
-        folder: pathlib.Path of the run.
-        recipe: recipes.Recipe.
-        steps_per_epoch: int.
-        epochs, minutes: how long the run is, the other one None.
-    """
+    """What a run knows of itself: rows of steps.csv and history.csv, clock, budget and status."""
 
     def __init__(self, folder, recipe, steps_per_epoch, epochs=None, minutes=None):
         super().__init__()
@@ -125,11 +116,7 @@ class Records(keras.callbacks.Callback):
         run_folder.write_csv(self.folder / "history.csv", HISTORY_HEADER, self.history)
 
     def restore(self, step):
-        """Brings the records back to where they were at a step.
-
-        Raises:
-            OSError, ValueError: they do not reach that far, or are damaged.
-        """
+        """Brings the records back to a step; OSError or ValueError if they end before it or are damaged."""
         steps = run_folder.numbered(self.folder / "steps.csv", STEPS_HEADER, step)
         epochs = step // self.steps_per_epoch
         history = run_folder.numbered(self.folder / "history.csv", HISTORY_HEADER, epochs)
@@ -157,13 +144,7 @@ class Schedule(_Beside):
 
 
 def cool(model, recipe, progress):
-    """Sets the learning rates of a model for a moment of its run.
-
-    Args:
-        model: gan.GAN, compiled.
-        recipe: recipes.Recipe.
-        progress: float in [0, 1], how much of the run is over.
-    """
+    """Sets the learning rates of a compiled gan.GAN when a share of its run, 0 to 1, is over."""
     if recipe.cooldown:
         rate = min(1.0, (1.0 - progress) / recipe.cooldown)
         model.generator_optimizer.learning_rate = recipe.generator_learning_rate * rate
@@ -183,12 +164,9 @@ class Divergence(_Beside):
 
 
 class Interruption(_Beside):
-    """Stops after the step under way when a signal asks for it, so that everything is saved.
-
-    A context manager: within it the first signal of SIGNALS stops the run, the second one acts as it would
-    have before. `signal` is the number of the first. A signal that was ignored before stays ignored, as under
-    nohup.
-    """
+    """Stops after the step under way when a signal, its number then in `signal`, asks for it, so that
+    everything is saved. A context manager: a second signal acts as it would have before; what was ignored
+    before (nohup) stays so."""
 
     signal = None
 
@@ -226,10 +204,7 @@ class TimeBudget(_Beside):
 
 class EarlyStopping(_Beside):
     """Keeps the average after the epoch with the lowest val_fid; stops after `patience` epochs without a
-    lower one.
-
-    What it needs is in the records, so that it goes on where it was when a run is resumed.
-    """
+    lower one. All it needs is in the records, so that it goes on where it was when a run is resumed."""
 
     @property
     def path(self):
@@ -266,15 +241,7 @@ class EarlyStopping(_Beside):
 
 
 def sample_grid(recipe, seed):
-    """The fixed noise of the sample grids, with labels for a conditional recipe: one row for every class,
-    every column the same noise.
-
-    Args:
-        recipe: recipes.Recipe.
-        seed: int.
-    Returns:
-        (inputs, columns): what GAN.generate takes, and how many images stand in a row.
-    """
+    """The fixed noise of the sample grids, a row for each class: (what GAN.generate takes, its columns)."""
     if not recipe.conditional:
         return generation.sample_noise(seed, 64, recipe.latent_dim), 8
     columns = max(8, 32 // recipe.classes)
@@ -296,12 +263,8 @@ class Samples(_Beside):
             self.draw(self.model, "samples/epoch_000.png")
 
     def on_train_batch_end(self, batch, logs=None):
-        step = self.records.step
-        if (
-            step < self.records.steps_per_epoch
-            and step in EARLY_SAMPLES
-            and self.records.status != "diverged"
-        ):
+        step, early = self.records.step, self.records.step < self.records.steps_per_epoch
+        if early and step in EARLY_SAMPLES and self.records.status != "diverged":
             self.draw(self.model, f"samples/step_{step:06d}.png")
 
     def on_epoch_end(self, epoch, logs=None):
@@ -316,8 +279,7 @@ class Samples(_Beside):
 
 
 class Checkpoints(_Beside):
-    """Saves everything that resuming needs before training, after every epoch, and every minute in
-    between."""
+    """Saves what resuming needs before training, after every epoch, and every minute in between."""
 
     saved = -math.inf
 
@@ -335,19 +297,14 @@ class Checkpoints(_Beside):
             self.save(self.model)
 
     def save(self, model):
-        """Records first, then the weights: a kill in between leaves records that are too long, which
-        restore() cuts."""
+        """Records first, weights last: a kill in between leaves records too long, which restore() cuts."""
         with self.records.aside():
             self.records.save()
             run_folder.save_weights(model, self.records.folder / "checkpoint.weights.h5")
             self.saved = time.perf_counter()
 
     def restore(self, model):
-        """Brings the model and the records back to the newest checkpoint.
-
-        Raises:
-            RunError: it is damaged, or the records do not reach that far.
-        """
+        """Brings model and records back to the newest checkpoint; RunError if one is damaged."""
         folder = self.records.folder
         path, steps = folder / "checkpoint.weights.h5", folder / "steps.csv"
         try:
@@ -360,35 +317,28 @@ class Checkpoints(_Beside):
 
 
 class Progress(_Beside):
-    """A bar that fills on a terminal; in a log, a line every ten seconds. A line after every epoch in both.
-
-    Nothing that goes wrong with a display stops a training.
-    """
+    """A bar on a terminal, a line every ten seconds in a log, and in both a line after every epoch."""
 
     def on_train_begin(self, logs=None):
         self.printed = time.perf_counter()
         columns = shutil.get_terminal_size().columns
         form = "{percentage:3.0f}%|{bar:10}| {desc}" if columns > 60 else "{percentage:3.0f}% {desc}"
-        on_terminal = sys.stdout is not None and sys.stdout.isatty()
-        self.bar = tqdm(
-            total=1.0, bar_format=form, file=sys.stdout, dynamic_ncols=True, disable=not on_terminal
-        )
+        in_log = sys.stdout is None or not sys.stdout.isatty()
+        self.bar = tqdm(total=1.0, bar_format=form, file=sys.stdout, dynamic_ncols=True, disable=in_log)
 
     def on_train_batch_end(self, batch, logs=None):
         now = time.perf_counter()
         if now - self.printed > (10 if self.bar.disable else 0.5):
             self.printed = now
-            self.show(
-                f"step {self.records.step:,}", np.mean([row[2:] for row in self.records.steps[-100:]], axis=0)
-            )
+            means = np.mean([row[2:] for row in self.records.steps[-100:]], axis=0)
+            self.show(f"step {self.records.step:,}", means)
 
     def on_epoch_end(self, epoch, logs=None):
         if not self.records.within_epoch and self.records.history:
             where = f"epoch {epoch + 1}" + (f"/{self.records.epochs}" if self.records.epochs else "")
             *means, val_fid = self.records.history[-1][1:]
-            self.show(
-                where + ("" if math.isnan(val_fid) else f"  FID-FMNIST {val_fid:.2f}"), means, keep=True
-            )
+            where += "" if math.isnan(val_fid) else f"  FID-FMNIST {val_fid:.2f}"
+            self.show(where, means, keep=True)
 
     def on_train_end(self, logs=None):
         self.bar.leave = False

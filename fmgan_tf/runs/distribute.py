@@ -1,8 +1,6 @@
 """More than one device, or machine, on tf.distribute: replicas together do what one device does with the
-whole batch.
-
-Every replica gets its part of the batch's images, noise and shifts; gradients are averaged over the replicas;
-batch normalization sees the whole batch; and every replica then takes the same step.
+whole batch. Each gets its part of the images, noise and shifts; gradients are averaged; batch normalization
+sees the whole batch; so every replica takes the same step.
 """
 
 import json
@@ -13,19 +11,19 @@ import tensorflow as tf
 
 from fmgan_tf import InputError
 
+EXAMPLE = '{"cluster": {"worker": ["host-a:12345", "host-b:12345"]}, "task": {"type": "worker", "index": 0}}'
+
 
 def build_strategy(name):
     """Call it before anything else computes: TensorFlow joins a cluster only at its start.
-
     Args:
-        name: "one" device; "mirrored" on all GPUs of this machine, without any on all logical CPU devices; or
-            "multiworker", on all machines that TF_CONFIG names, see
-            https://www.tensorflow.org/guide/distributed_training. It waits until all of them are there.
+        name: "one" device; "mirrored" on all GPUs of this machine, else all its logical CPU devices; or
+            "multiworker", on all machines that TF_CONFIG names, when all of them are there, see
+            https://www.tensorflow.org/guide/distributed_training.
     Returns:
         tf.distribute.Strategy.
     Raises:
-        InputError: "multiworker" without a TF_CONFIG that names a cluster and this task, or the cluster does
-            not come about.
+        InputError: TF_CONFIG names no cluster and task, or the cluster does not come about.
     """
     if name == "mirrored":
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
@@ -40,19 +38,15 @@ def build_strategy(name):
                 raise ValueError
         except (ValueError, KeyError, TypeError):
             raise InputError(
-                f"TF_CONFIG is {text!r}, expected JSON like "
-                '{"cluster": {"worker": ["host-a:12345", "host-b:12345"]}, "task": {"type": "worker", '
-                '"index": 0}}, '
-                "the same cluster on every machine and an index of its own on each"
+                f"TF_CONFIG is {text!r}, expected JSON like {EXAMPLE}, the same cluster on every machine and "
+                "an index of its own on each"
             ) from None
         try:
             return tf.distribute.MultiWorkerMirroredStrategy()
         except (tf.errors.OpError, ValueError) as error:
             reason = getattr(error, "message", str(error)).splitlines()[0]
-            raise InputError(
-                f"The cluster {workers} does not come about: {reason}. Each worker needs HOST:PORT, a free "
-                "port and all the others"
-            ) from error
+            needs = "Each worker needs HOST:PORT, a free port and all the others"
+            raise InputError(f"The cluster {workers} does not come about: {reason}. {needs}") from error
     return tf.distribute.get_strategy()
 
 
@@ -68,15 +62,8 @@ def is_multiworker(strategy):
 
 
 def split(stream, batch_size, strategy):
-    """What every replica gets of each batch: its rows, in the order of the replicas.
-
-    Args:
-        stream: tf.data.Dataset of whole batches, see data.batches.
-        batch_size: int, a multiple of the number of replicas.
-        strategy: tf.distribute.Strategy.
-    Returns:
-        what fit() takes.
-    """
+    """What fit() takes for every replica to get its rows of each batch, in the order of the replicas, from a
+    tf.data.Dataset of whole batches. batch_size is a multiple of the number of replicas."""
     if strategy is tf.distribute.get_strategy():  # one device
         return stream
 
@@ -94,15 +81,8 @@ def split(stream, batch_size, strategy):
 
 
 def shared(kind, batch_size):
-    """The class of a GAN whose replicas do together what one device does alone.
-
-    Args:
-        kind: gan.GAN or gan.ConditionalGAN.
-        batch_size: int, of all replicas together.
-    Returns:
-        a subclass, to be built and trained in a strategy's scope with optimizers of the class that averaging
-        gives.
-    """
+    """A subclass of gan.GAN or gan.ConditionalGAN, whose replicas do together what one device does alone with
+    `batch_size` images. It is built and trained in a strategy's scope, with averaging() optimizers."""
 
     class Shared(kind):
         def __init__(self, generator, discriminator, **settings):
@@ -120,11 +100,10 @@ def shared(kind, batch_size):
             """Keras builds models from a batch here, and fails between workers. These are built."""
 
         def train_step(self, batch):
-            rows = batch_size // _replicas()  # between workers TensorFlow forgets it
-            batch = tf.nest.map_structure(
-                lambda array: tf.ensure_shape(array, (rows, *array.shape[1:])), batch
-            )
-            return _in_rows(super().train_step(batch))
+            def with_rows(array):  # between workers TensorFlow forgets how many
+                return tf.ensure_shape(array, (batch_size // _replicas(), *array.shape[1:]))
+
+            return _in_rows(super().train_step(tf.nest.map_structure(with_rows, batch)))
 
         def test_step(self, batch):
             return _in_rows(super().test_step(batch))
@@ -133,13 +112,7 @@ def shared(kind, batch_size):
 
 
 def averaging(kind):
-    """The class of an optimizer that takes the mean of the replicas' gradients, where Keras's take their sum.
-
-    Args:
-        kind: a keras.optimizers.Optimizer class.
-    Returns:
-        a subclass.
-    """
+    """A subclass of a Keras optimizer that takes the mean of the replicas' gradients, not the sum."""
 
     class Averaging(kind):
         def apply(self, gradients, variables):
@@ -153,15 +126,13 @@ def _replicas():
 
 
 def _mine(whole, count):
-    """This replica's part of what is drawn for all of them, so that it is the part that it would be on one
-    device."""
+    """This replica's part of what is drawn for all: the one that it would be on one device."""
     parts = tf.reshape(whole, (_replicas(), count, whole.shape[-1]))
     return parts[tf.distribute.get_replica_context().replica_id_in_sync_group]
 
 
 def _in_rows(values):
-    """Scalars as they are, but between workers as arrays of one number: there Keras averages along an
-    axis."""
+    """Scalars; between workers as arrays of one number, for there Keras averages along an axis."""
     if is_multiworker(tf.distribute.get_strategy()):
         return {name: value[None] for name, value in values.items()}
     return values

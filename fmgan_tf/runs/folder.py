@@ -1,21 +1,16 @@
 """A run folder on disk: record, lock, tables, weights and models, each written whole or not at all.
 
-A run folder holds
-    generator.keras        the averaged generator; loads with plain keras.models.load_model
-    discriminator.keras    image -> probability that it is real; likewise
-    checkpoint.weights.h5  everything that resuming needs: both networks, the average, both optimizers and
-                           with them the step
-    steps.csv, history.csv losses and probabilities at every step, and their means over every epoch with
-                           val_fid: the FID-FMNIST of as many images of the averaged generator against 5,000
-                               training images
-    best_NNN.weights.h5    the average after the epoch with the lowest val_fid, with recipes that stop early:
-                           it becomes generator.keras
-    samples/               images from one fixed noise grid: epoch_NNN.png after epoch NNN, step_NNNNNN.png
-    before samples.png            the same, as the run left them
-    samples.gif            all of them as an animation
-    losses.png             the training curves
-    run.json               recipe, overrides, seed, versions, data source, images/s, seconds
-    .lock                  held by the process that trains into the folder
+generator.keras         the averaged generator; loads with plain keras.models.load_model
+discriminator.keras     image -> probability that it is real; likewise
+checkpoint.weights.h5   what resuming needs: both networks, the average, both optimizers with the step
+steps.csv, history.csv  losses and probabilities at every step, and their means over every epoch with val_fid,
+                        the FID-FMNIST of as many images of the average as the 5,000 kept training images
+best_NNN.weights.h5     the average after the epoch with the lowest val_fid, with recipes that stop early
+samples/                images of one fixed noise grid: epoch_NNN.png after epoch NNN, step_NNNNNN.png before
+samples.png, .gif       the same as the run left them, and all of them as an animation
+losses.png              the training curves
+run.json                recipe, overrides, seed, versions, data source, images/s, seconds
+.lock                   held by the process that trains into the folder
 """
 
 import contextlib
@@ -48,15 +43,7 @@ class RunError(InputError):
 
 
 def writable(folder):
-    """Makes a folder, and finds out now, rather than when the work is done, whether it can be written to.
-
-    Args:
-        folder: path.
-    Returns:
-        pathlib.Path.
-    Raises:
-        OSError: it cannot be made or written to.
-    """
+    """Makes a folder; if it cannot be written to, the OSError comes now rather than when the work is done."""
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=folder).close()
@@ -65,36 +52,21 @@ def writable(folder):
 
 @contextlib.contextmanager
 def alone_in(folder):
-    """Refuses the folder while another process writes to it. A lock does not outlive its process, however it
-    ends.
-
-    Args:
-        folder: pathlib.Path, exists.
-    Raises:
-        RunError: another process holds it, or its file system knows no locks.
-    """
+    """RunError while another process writes to the folder. A lock ends with its process, however it ends."""
     with open(folder / ".lock", "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RunError(
-                f"Another training is writing to {folder}. Wait for it, or choose another --output."
-            ) from None
+            other = f"Another training is writing to {folder}. Wait for it, or choose another --output."
+            raise RunError(other) from None
         except OSError as error:
-            raise RunError(
-                f"{folder} cannot be locked ({error.strerror}): its file system may know no locks. Choose "
-                "another "
-                "--output."
-            ) from error
+            cause = f"{folder} cannot be locked ({error.strerror}): its file system may know no locks"
+            raise RunError(f"{cause}. Choose another --output.") from error
         yield
 
 
 def newest(parent="runs"):
-    """The run folder in `parent` that was changed last, pathlib.Path.
-
-    Raises:
-        RunError: there is none.
-    """
+    """The run folder in `parent` that was changed last, pathlib.Path; RunError if there is none."""
 
     def changed(folder):  # a run that was killed early has no checkpoint yet
         paths = [folder / name for name in ("run.json", "checkpoint.weights.h5")]
@@ -107,11 +79,8 @@ def newest(parent="runs"):
     return max(folders, key=changed)
 
 
-# The record
-
-
 def versions():
-    """Versions of what a result depends on, for the record: dict from name to str."""
+    """Versions of what a result depends on, dict from name to str."""
     names = ("tensorflow", "keras", "numpy")
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}
 
@@ -122,15 +91,8 @@ def write_record(folder, record):
 
 
 def read_record(folder):
-    """The content of a run folder's run.json.
-
-    Args:
-        folder: path.
-    Returns:
-        dict; its "recipe" is one that recipes.from_record takes.
-    Raises:
-        RunError: there is none, it is damaged, or it is a classifier's.
-    """
+    """The run.json of a run folder, dict, with a recipe that recipes.from_record takes. RunError if there is
+    none, or it is damaged, or a classifier's."""
     path = pathlib.Path(folder) / "run.json"
     try:
         record = json.loads(path.read_text())
@@ -138,12 +100,9 @@ def read_record(folder):
             raise RunError(f"{folder} holds a classifier, which cannot be resumed: train it anew elsewhere")
         recipes.from_record(record["recipe"])
         seed, epochs, minutes = (record[name] for name in ("seed", "epochs", "minutes"))
-        if (
-            type(seed) is not int
-            or seed < 0
-            or not (epochs is None or type(epochs) is int and epochs >= 1)
-            or not (minutes is None or type(minutes) in (int, float) and 0 < minutes < math.inf)
-        ):
+        valid = type(seed) is int and seed >= 0
+        valid &= epochs is None or type(epochs) is int and epochs >= 1
+        if not valid or not (minutes is None or type(minutes) in (int, float) and 0 < minutes < math.inf):
             raise ValueError(f"seed {seed!r}, epochs {epochs!r}, minutes {minutes!r}")
         return record
     except FileNotFoundError:
@@ -154,18 +113,8 @@ def read_record(folder):
         raise RunError(f"{path} is damaged ({error})") from None
 
 
-# Tables
-
-
 def write_csv(path, header, rows):
-    """Writes a table.
-
-    Args:
-        path: where to.
-        header: names of the columns.
-        rows: iterable of rows, each with a value for every column; floats are written with nine digits, which
-            give back a float32 exactly.
-    """
+    """Writes rows under a header; floats get nine digits, which give back a float32 exactly."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
@@ -174,16 +123,7 @@ def write_csv(path, header, rows):
 
 
 def read_csv(path):
-    """Reads a table of numbers.
-
-    Args:
-        path: of a CSV file with a header.
-    Returns:
-        dict from column to float64 array (rows,).
-    Raises:
-        OSError: it cannot be read.
-        ValueError: it is something else.
-    """
+    """A CSV file of numbers as a dict from column to float64 (rows,); ValueError if it is something else."""
     with open(path, newline="") as file:
         try:
             header, *rows = csv.reader(file)
@@ -194,11 +134,8 @@ def read_csv(path):
 
 
 def numbered(path, header, count):
-    """The first `count` rows of steps.csv or history.csv, lists of floats.
-
-    Raises:
-        OSError, ValueError: there are fewer, they are not numbered 1, 2, ..., or the columns are others.
-    """
+    """The first `count` rows of steps.csv or history.csv, lists of floats. OSError or ValueError if there are
+    fewer, they are not numbered 1, 2, ..., or the columns are others."""
     table = read_csv(path)
     if tuple(table) != header:
         raise ValueError(f"{path} has the columns {', '.join(table)}, expected {', '.join(header)}")
@@ -218,42 +155,29 @@ def sample_paths(folder):
     return [path for path in (first,) if path.exists()] + sorted(samples.glob("step_*.png")) + epochs
 
 
-# Weights and models
-
-
 def save_weights(model, path):
-    """Saves the weights of a model, and of its optimizers, whole or not at all.
-
-    Args:
-        model: keras.Model.
-        path: pathlib.Path, ends in .weights.h5.
-    Raises:
-        OSError: it cannot be written, the disk is full.
-    """
+    """Saves a model with its optimizers to a .weights.h5; OSError where the disk is full."""
     with _whole(model, path) as part:
         model.save_weights(part)
 
 
 def save_model(model, path):
-    """Saves a model as a .keras file that older versions of Keras load too, whole or not at all.
-
-    Keras writes every argument of every layer and initializer, and refuses those that it does not know. This
-    leaves out what has the value that it would have anyway.
-
-    Args:
-        model: keras.Model.
-        path: pathlib.Path, ends in .keras.
-    Raises:
-        OSError: it cannot be written, the disk is full.
-    """
+    """Saves a model as a .keras file that older versions of Keras load too; OSError where the disk is full.
+    Keras writes every argument of every layer and initializer, and refuses those that it does not know: this
+    leaves out what has the value that it would have anyway."""
     with _whole(model, path) as part:
         model.save(part)
-        with zipfile.ZipFile(part) as archive:
-            parts = {name: archive.read(name) for name in archive.namelist()}
-        parts["config.json"] = json.dumps(without_defaults(json.loads(parts["config.json"])))
-        with zipfile.ZipFile(part, "w") as archive:
-            for name, content in parts.items():
-                archive.writestr(name, content)
+        change_part(part, "config.json", lambda text: json.dumps(without_defaults(json.loads(text))))
+
+
+def change_part(path, name, change):
+    """Replaces one file in a zip file, such as a .keras file, by what `change` makes of its bytes."""
+    with zipfile.ZipFile(path) as archive:
+        parts = {part: archive.read(part) for part in archive.namelist()}
+    parts[name] = change(parts[name])
+    with zipfile.ZipFile(path, "w") as archive:
+        for part, content in parts.items():
+            archive.writestr(part, content)
 
 
 @contextlib.contextmanager
@@ -262,8 +186,7 @@ def _whole(model, path):
     part = path.with_name("part" + "".join(path.suffixes))
     numbers = sum(int(np.prod(variable.shape)) for variable in model.variables)
     try:
-        # HDF5 kills the process where the disk is full, so plain bytes try it first: 4 for a number, with two
-        # moments of Adam
+        # HDF5 kills the process where the disk is full, so plain bytes try it first: with Adam's two moments
         part.write_bytes(bytes(3 * 4 * numbers + 2**20))
         part.unlink()
         yield part

@@ -9,16 +9,12 @@ from fmgan_tf import generation, plots
 
 
 def generate(generator, output, class_names, count=None, seed=0, labels=None):
-    """Writes generated images to a file.
-
+    """Writes images of a generation.Generator to a .png (a grid), .gif (a latent walk) or .npz: `images`,
+    uint8 (N, height, width, 1), and from a conditional generator `labels`, int64 (N,).
     Args:
-        generator: generation.Generator.
-        output: path ending in .png (a grid), .npz (`images`, uint8 (N, height, width, 1), and from a
-            conditional generator `labels`, int64 (N,)) or .gif (a latent walk).
         class_names: tuple of str, of all classes.
         count: int, how many images in all, spread evenly over the labels, the first getting one more where it
             does not divide; in a .gif, how many walk side by side. By default 64, or 8 of every label.
-        seed: int; the same seed gives the same noise.
         labels: int, the classes to make; by default all that a conditional generator knows.
     Raises:
         InputError: the generator fails.
@@ -36,9 +32,8 @@ def generate(generator, output, class_names, count=None, seed=0, labels=None):
     if output.suffix == ".gif":
         walk = generation.latent_walk(seed, columns, generator.latent_dim)
         noise = walk[:, places].reshape(-1, generator.latent_dim)
-        images = generation.sample_images(
-            generator, noise, None if asked is None else np.tile(asked, len(walk))
-        )
+        asked = np.tile(asked, len(walk)) if generator.classes else None
+        images = generation.sample_images(generator, noise, asked)
         frames = images.reshape(len(walk), count, *images.shape[1:])
         sheets = [plots.tile(*_in_rows(frame, sizes, generator.classes), scale=2) for frame in frames]
         plots.save_gif(output, sheets, milliseconds=80, rest=1)

@@ -1,8 +1,11 @@
-"""One page about what a generator has learned: figures, tables and findings, made by `python -m fmgan_tf
-analyze`."""
+"""One page about what a generator has learned: `python -m fmgan_tf analyze`. The figures are matplotlib's;
+images are uint8 (N, 28, 28, 1), labels int (N,).
+"""
 
 import base64
 import io
+import itertools
+import math
 import pathlib
 import sys
 import time
@@ -22,52 +25,25 @@ EMBEDDED = 2000  # images of either side in an embedding; t-SNE takes longer tha
 CLUSTERED = 10_000  # images of either side that are searched for clusters, in CLUSTER_PARTS disjoint samples
 CLUSTER_PARTS = 5
 COPIES = (
-    0.03  # share of images nearer to a training image than one in a hundred test images is: thrice the usual
+    0.03  # share of images nearer to a training image than one in a hundred test images: thrice the usual
 )
+GRAYS = {"cmap": "gray", "vmin": 0, "vmax": 255}
 LARGE_EFFECT = 0.2  # smaller differences of attributes are not called a finding, however significant
 
 
-# Figures. Each returns a matplotlib Figure.
-
-
 def show_embedding(places, labels, is_real, title, images=None):
-    """Two panels of the same points: real and generated images, colored by class, with the names at the
-    classes' middles.
-
-    Args:
-        places: float (N, 2).
-        labels: int (N,).
-        is_real: bool (N,).
-        title: str.
-        images: uint8 (N, 28, 28, 1); with them, small pictures stand on the right panel for some of the
-            points.
-    Returns:
-        matplotlib Figure.
-    """
+    """The same points (N, 2) in two panels, real and generated, colored by class, with its name at its
+    middle; with images, some of them as small pictures on the right panel."""
     figure, axes = plt.subplots(1, 2, figsize=(11, 5), sharex=True, sharey=True)
-    for axis, chosen, name in (
-        (axes[0], is_real, "real test images"),
-        (axes[1], ~is_real, "generated images"),
-    ):
+    panels = {"real test images": is_real, "generated images": ~is_real}
+    for axis, (name, chosen) in zip(axes, panels.items(), strict=True):
         axis.scatter(*places[~chosen].T, s=2, color="#DDDDDD", rasterized=True)
-        for label in np.unique(labels):
-            here = places[chosen & (labels == label)]
-            axis.scatter(*here.T, s=3, color=COLORS[label], rasterized=True)
-            if len(here):
-                axis.annotate(
-                    fashion_mnist.CLASS_NAMES[label],
-                    np.median(here, axis=0),
-                    ha="center",
-                    va="center",
-                    fontsize=9,
-                    zorder=5,
-                    bbox={
-                        "boxstyle": "round,pad=0.15",
-                        "facecolor": "white",
-                        "edgecolor": COLORS[label],
-                        "alpha": 0.85,
-                    },
-                )
+        for label in np.unique(labels[chosen]):
+            here, color = places[chosen & (labels == label)], COLORS[label]
+            axis.scatter(*here.T, s=3, color=color, rasterized=True)
+            box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": color, "alpha": 0.85}
+            middle, text = np.median(here, axis=0), fashion_mnist.CLASS_NAMES[label]
+            axis.annotate(text, middle, ha="center", va="center", fontsize=9, zorder=5, bbox=box)
         axis.set(title=f"{name} (gray: the others)", xlabel=f"{title}, first axis", xticks=[], yticks=[])
     axes[0].set_ylabel(f"{title}, second axis")
     if images is not None:
@@ -85,15 +61,7 @@ def place_thumbnails(axis, places, images, most=70):
     for index in chosen[:: max(1, len(chosen) // most)]:
         x, y = places[index]
         extent = (x - size[0] / 2, x + size[0] / 2, y - size[1] / 2, y + size[1] / 2)
-        axis.imshow(
-            255 - images[index, :, :, 0],
-            cmap="gray",
-            vmin=0,
-            vmax=255,
-            extent=extent,
-            aspect="auto",
-            zorder=3,
-        )
+        axis.imshow(255 - images[index, :, :, 0], **GRAYS, extent=extent, aspect="auto", zorder=3)
     axis.autoscale()
 
 
@@ -102,29 +70,23 @@ def show_confusion(asked, recognized, classes):
     counts = np.zeros((10, 10), int)
     np.add.at(counts, (asked, recognized), 1)
     figure = plots.show_confusion(counts, list(fashion_mnist.CLASS_NAMES))
-    axis = figure.axes[0]
-    axis.set(
-        ylabel="asked for", title=f"Generated images: {(asked == recognized).mean():.1%} recognized as asked"
-    )
+    axis, share = figure.axes[0], (asked == recognized).mean()
+    axis.set(ylabel="asked for", title=f"Generated images: {share:.1%} recognized as asked")
     axis.set_ylim(max(classes) + 0.5, min(classes) - 0.5)
     return figure
 
 
 def show_class_figures(rows):
     """Bars of diversity, precision and recall for every class."""
-    names = [fashion_mnist.CLASS_NAMES[label] for label in rows]
+    names, colors = ([of[label] for label in rows] for of in (fashion_mnist.CLASS_NAMES, COLORS))
     figure, axes = plt.subplots(3, 1, figsize=(7.5, 6), sharex=True)
-    for axis, key, ideal in zip(axes, ("diversity", "precision", "recall"), (1.0, None, None), strict=True):
-        axis.bar(
-            range(len(names)), [row[key] for row in rows.values()], color=[COLORS[label] for label in rows]
-        )
-        if ideal:
-            axis.axhline(ideal, color=plots.GRAY, linestyle=":")
-            axis.annotate(
-                "as real", (1.005, ideal), xycoords=("axes fraction", "data"), va="center", color=plots.GRAY
-            )
+    for axis, key in zip(axes, ("diversity", "precision", "recall"), strict=True):
+        axis.bar(range(len(names)), [row[key] for row in rows.values()], color=colors)
         axis.set_ylabel(key)
         axis.spines[["top", "right"]].set_visible(False)
+    axes[0].axhline(1.0, color=plots.GRAY, linestyle=":")
+    where = ("axes fraction", "data")
+    axes[0].annotate("as real", (1.005, 1.0), xycoords=where, va="center", color=plots.GRAY)
     axes[-1].set_xticks(range(len(names)), names, rotation=30, ha="right")
     figure.tight_layout()
     return figure
@@ -135,17 +97,11 @@ def show_attributes(real_images, images):
     real, generated = analysis.attributes(real_images), analysis.attributes(images)
     figure, axes = plt.subplots(1, len(real), figsize=(12, 3))
     for axis, name in zip(axes, real, strict=True):
-        bins = np.linspace(0, max(np.percentile(real[name], 99.8), np.percentile(generated[name], 99.8)), 40)
-        axis.hist(real[name], bins, density=True, color=plots.BLUE, alpha=0.5, label="real")
-        axis.hist(
-            generated[name],
-            bins,
-            density=True,
-            histtype="step",
-            color=plots.ORANGE,
-            linewidth=1.5,
-            label="generated",
-        )
+        both = real[name], generated[name]
+        bins = np.linspace(0, max(np.percentile(values, 99.8) for values in both), 40)
+        axis.hist(both[0], bins, density=True, color=plots.BLUE, alpha=0.5, label="real")
+        line = {"histtype": "step", "color": plots.ORANGE, "linewidth": 1.5}
+        axis.hist(both[1], bins, density=True, label="generated", **line)
         axis.set(xlabel=name, yticks=[])
         axis.spines[["top", "right", "left"]].set_visible(False)
     axes[0].set_ylabel("how often")
@@ -164,34 +120,27 @@ def show_extremes(images, count=12):
     return _labeled_rows(np.concatenate(sheet), count, names)
 
 
-def _labeled_rows(images, columns, names, title=None):
+def _labeled_rows(images, columns, names):
     """A sheet with room for long row labels."""
     sheet = plots.tile(images, columns, scale=2)
     height, width = (pixels / 100 for pixels in sheet.shape)
-    left, top = 1.6, 0.35 if title else 0.05
+    left, top = 1.6, 0.05
     figure = plt.figure(figsize=(left + width, top + height))
     axis = figure.add_axes((left / (left + width), 0, width / (left + width), height / (top + height)))
-    axis.imshow(sheet, cmap="gray", vmin=0, vmax=255, aspect="auto")
+    axis.imshow(sheet, **GRAYS, aspect="auto")
     axis.set_xticks([])
     axis.set_yticks([(row + 0.5) * sheet.shape[0] / len(names) for row in range(len(names))], names)
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
-    axis.set_title(title)
     return figure
 
 
 def show_neighbors(images, train_images, count=16):
-    """Generated images above their nearest training images, those nearest to a copy first.
-
-    Returns:
-        (Figure, distances): the latter float (N,) for all images, see analysis.nearest.
-    """
+    """Generated images above their nearest training images, most alike first: (Figure, distances (N,))."""
     index, distances = analysis.nearest(images, train_images)
     order = np.argsort(distances)
-    chosen = np.concatenate([order[:count], order[len(order) // 2 :][:count]])
-    sheet = []
-    for row in chosen.reshape(2, count):
-        sheet += [images[row], train_images[index[row]]]
+    alike, usual = order[:count], order[len(order) // 2 :][:count]
+    sheet = [part for row in (alike, usual) for part in (images[row], train_images[index[row]])]
     names = ["most alike", "nearest training", "usual", "nearest training"]
     return _labeled_rows(np.concatenate(sheet), count, names), distances
 
@@ -200,9 +149,7 @@ def show_interpolations(walks):
     """The first walk of either kind, and how long the noise is along the way."""
     figure, axes = plt.subplots(3, 1, figsize=(9.5, 4), height_ratios=(1, 1, 2.2))
     for axis, (kind, walk) in zip(axes, walks.items(), strict=False):
-        axis.imshow(
-            plots.tile(walk["images"], len(walk["images"])), cmap="gray", vmin=0, vmax=255, aspect="equal"
-        )
+        axis.imshow(plots.tile(walk["images"], len(walk["images"])), **GRAYS)
         axis.set(xticks=[], yticks=[])
         axis.set_ylabel(kind, rotation=0, ha="right", va="center")
     for (kind, walk), style in zip(walks.items(), ("-", "--"), strict=True):
@@ -217,83 +164,47 @@ def show_interpolations(walks):
 def show_directions(generator, found, seed=0, reach=3.0, steps=9, label=None):
     """Sweeps of one noise vector along each direction, from -reach to reach."""
     start = generation.sample_noise(seed, 1, generator.latent_dim)
-    sweep = np.concatenate(
-        [start + np.linspace(-reach, reach, steps)[:, None] * direction for direction in found]
-    )
-    images = analysis.images_along(generator, sweep, label)
-    return _labeled_rows(
-        data.resize(images, 28), steps, [f"direction {number + 1}" for number in range(len(found))]
-    )
+    way = np.linspace(-reach, reach, steps)[:, None]
+    sweep = np.concatenate([start + way * direction for direction in found])
+    images = data.resize(analysis.images_along(generator, sweep, label), 28)
+    return _labeled_rows(images, steps, [f"direction {number + 1}" for number in range(len(found))])
 
 
 def show_classes_by_noise(generator, seed=0, columns=12):
     """The same noise through all labels: a column for every noise vector, a row for every class."""
     classes = range(generator.classes)
     noise = np.tile(generation.sample_noise(seed, columns, generator.latent_dim), (generator.classes, 1))
-    images = generation.sample_images(generator, noise, np.repeat(classes, columns))
-    return _labeled_rows(
-        data.resize(images, 28), columns, [fashion_mnist.CLASS_NAMES[label] for label in classes]
-    )
-
-
-# The page
+    images = data.resize(generation.sample_images(generator, noise, np.repeat(classes, columns)), 28)
+    return _labeled_rows(images, columns, fashion_mnist.CLASS_NAMES[: generator.classes])
 
 
 def cluster_table(sides, seed=0):
-    """Clusters of real and of generated images, in pixels and in classifier features, beside the labels.
-
-    Args:
-        sides: evaluation.Sides.
-        seed: int.
-    Returns:
-        list of dicts: space, side, method, samples (images that are searched at a time) and the means over
-        five disjoint samples of what analysis.find_clusters gives, with the standard error of ARI's mean as
-        ari_error.
-    """
+    """Clusters of real and of generated images, in pixels and in classifier features, beside the labels: list
+    of dicts with the means over five disjoint samples of what analysis.find_clusters gives, `samples` images
+    each, and the standard error of ARI's as ari_error."""
     rows = []
-    for space in ("pixels", "classifier features"):
-        for name, side in (("real", sides.real), ("generated", sides.generated)):
-            pixels = side.images.reshape(len(side.images), -1) / 255
-            points = pixels if space == "pixels" else side.features
-            parts = np.array_split(
-                np.arange(len(points))[:CLUSTERED], CLUSTER_PARTS
-            )  # in random order already
-            for method in analysis.CLUSTERINGS:
-                results = [
-                    analysis.find_clusters(points[part], side.labels[part], method, seed) for part in parts
-                ]
-                row = {"space": space, "side": name, "method": method, "samples": len(parts[0])}
-                for key in ("clusters", "left_out", "ari", "nmi", "silhouette"):
-                    row[key] = float(np.mean([result[key] for result in results]))
-                row["ari_error"] = float(
-                    np.std([result["ari"] for result in results], ddof=1) / CLUSTER_PARTS**0.5
-                )
-                rows.append(row)
+    for space, name in itertools.product(("pixels", "classifier features"), ("real", "generated")):
+        side = getattr(sides, name)
+        points = side.features if space != "pixels" else side.images.reshape(len(side.images), -1) / 255
+        parts = np.array_split(np.arange(len(points))[:CLUSTERED], CLUSTER_PARTS)  # in random order already
+        for method in analysis.CLUSTERINGS:
+            found = [analysis.find_clusters(points[part], side.labels[part], method, seed) for part in parts]
+            row = {"space": space, "side": name, "method": method, "samples": len(parts[0])}
+            for key in ("clusters", "left_out", "ari", "nmi", "silhouette"):
+                row[key] = float(np.mean([result[key] for result in found]))
+            error = np.std([result["ari"] for result in found], ddof=1) / CLUSTER_PARTS**0.5
+            rows.append(row | {"ari_error": float(error)})
     return rows
 
 
 def findings(sides, clusters, rows, biases, memorized):
-    """What the figures say, in sentences with figures.
-
-    Args:
-        sides: evaluation.Sides.
-        clusters: see cluster_table.
-        rows: see analysis.per_class.
-        biases: see analysis.biases.
-        memorized: see evaluation.memorization_figures.
-    Returns:
-        list of str; the first say what should be known before the others are read.
-    """
+    """What the figures of cluster_table, analysis.per_class and .biases, and evaluation.memorization_figures
+    say, list of str; the first say what should be known before the others are read."""
     if sources.collapsed(sides.generated.images):  # then no class is to be praised or blamed for anything
         return [*sides.remarks, _of_copies(memorized)]
-    return [
-        *sides.remarks,
-        _of_classes(sides),
-        *_of_variety(rows, sides.dataset.class_names),
-        *_of_clusters(clusters),
-        *_of_biases(biases, sides.dataset.class_names),
-        _of_copies(memorized),
-    ]
+    names = sides.dataset.class_names
+    said = [*sides.remarks, _of_classes(sides), *_of_variety(rows, names), *_of_clusters(clusters)]
+    return [*said, *_of_biases(biases, names), _of_copies(memorized)]
 
 
 def _of_classes(sides):
@@ -301,30 +212,20 @@ def _of_classes(sides):
     if sides.asked:
         overall, agreement = metrics.label_agreement(generated.labels, generated.recognized, len(names))
         worst = int(np.nanargmin(agreement))
-        taken = generated._replace(recognized=generated.recognized[generated.labels == worst]).counts(
-            len(names)
-        )
+        taken = np.bincount(generated.recognized[generated.labels == worst], minlength=len(names))
         taken[worst] = 0
         return (
             "Asked for a class, the generator makes what the classifier recognizes as that class in "
             f"{overall:.1%} of cases. The hardest class is {names[worst]} with {agreement[worst]:.1%}; it is "
-            "most "
-            f"often taken for {names[taken.argmax()]}."
+            f"most often taken for {names[taken.argmax()]}."
         )
-    share, real = (
-        np.bincount(labels, minlength=len(names)) / len(labels)
-        for labels in (generated.recognized, sides.real.labels)
-    )
-    most, least = (
-        sides.classes[np.argmax((share - real)[sides.classes])],
-        sides.classes[np.argmin((share - real)[sides.classes])],
-    )
+    both = (generated.recognized, sides.real.labels)
+    share, real = (np.bincount(labels, minlength=len(names)) / len(labels) for labels in both)
+    most, least = (sides.classes[pick((share - real)[sides.classes])] for pick in (np.argmax, np.argmin))
     return (
         f"Nobody tells this generator what to make: {names[most]} comes up in {share[most]:.1%} of images "
-        "and "
-        f"{names[least]} in {share[least]:.1%}, by the classifier's verdict; of real images they are "
-        f"{real[most]:.1%} and "
-        f"{real[least]:.1%}."
+        f"and {names[least]} in {share[least]:.1%}, by the classifier's verdict; of real images they are "
+        f"{real[most]:.1%} and {real[least]:.1%}."
     )
 
 
@@ -334,14 +235,12 @@ def _of_variety(rows, names):
         return []
     narrow, wide = (pick(known, key=lambda label: known[label]["diversity"]) for pick in (min, max))
     unreal = min(known, key=lambda label: known[label]["precision"])
+    low, high, mean = (pick([row["diversity"] for row in known.values()]) for pick in (min, max, np.mean))
     return [
-        f"Diversity within a class, over that of real images: from {known[narrow]['diversity']:.2f} "
-        f"({names[narrow]}) "
-        f"to {known[wide]['diversity']:.2f} ({names[wide]}); the mean is "
-        f"{np.mean([row['diversity'] for row in known.values()]):.2f}.",
+        f"Diversity within a class, over that of real images: from {low:.2f} ({names[narrow]}) to "
+        f"{high:.2f} ({names[wide]}); the mean is {mean:.2f}.",
         f"The least realistic class is {names[unreal]}: {known[unreal]['precision']:.0%} of its images lie "
-        "among real "
-        "ones (precision).",
+        "among real ones (precision).",
     ]
 
 
@@ -357,62 +256,49 @@ def _of_clusters(clusters):
             relation = "not significantly closer to or further from"
         said.append(
             f"Clusters found by {method} in the features of generated images are {relation} the classes than "
-            "those of "
-            f"real images: ARI {generated['ari']:.2f} ± {generated['ari_error']:.2f} against "
-            f"{real['ari']:.2f} ± "
-            f"{real['ari_error']:.2f}."
+            f"those of real images: ARI {generated['ari']:.2f} ± {generated['ari_error']:.2f} against "
+            f"{real['ari']:.2f} ± {real['ari_error']:.2f}."
         )
     return said
 
 
 def _of_biases(biases, names):
+    said = []
     overall = [row for row in biases if row["label"] is None]
-    said = [
-        f"No significant bias in {row['attribute']} (effect {row['effect']:+.2f}, corrected p "
-        f"{row['p']:.2g})."
-        for row in overall
-        if not row["significant"]
-    ]
-    for row in sorted((row for row in overall if row["significant"]), key=lambda row: -abs(row["effect"])):
+    for row in sorted(overall, key=lambda row: -abs(row["effect"]) if row["significant"] else -math.inf):
+        name, effect = row["attribute"], f"effect {row['effect']:+.2f}"
+        if not row["significant"]:
+            said.append(f"No significant bias in {name} ({effect}, corrected p {row['p']:.2g}).")
+            continue
         size = "" if abs(row["effect"]) >= LARGE_EFFECT else "; significant, but too small to see"
         said.append(
-            f"{'More' if row['effect'] > 0 else 'Less'} {row['attribute']} than real images: "
-            f"{row['generated']:.3f} "
-            f"against {row['real']:.3f}, effect {row['effect']:+.2f}{size}."
+            f"{'More' if row['effect'] > 0 else 'Less'} {name} than real images: {row['generated']:.3f} "
+            f"against {row['real']:.3f}, {effect}{size}."
         )
     strong = [row for row in biases if row["label"] is not None and row["significant"]]
     if strong:
         row = max(strong, key=lambda row: abs(row["effect"]))
         said.append(
             f"The strongest bias in one class: {names[row['label']]} has "
-            f"{'more' if row['effect'] > 0 else 'less'} "
-            f"{row['attribute']} than it should (effect {row['effect']:+.2f})."
+            f"{'more' if row['effect'] > 0 else 'less'} {row['attribute']} than it should (effect "
+            f"{row['effect']:+.2f})."
         )
     return said
 
 
 def _of_copies(memorized):
     ratio, nearer = memorized["median_ratio"][0], memorized["nearer_fraction"][0]
+    sign = "a sign" if nearer > COPIES else "no sign"
     return (
         f"Generated images lie {ratio:.2f} times as far from their nearest training images as test images "
-        "do, and "
-        f"{nearer:.1%} lie nearer than one in a hundred test images: "
-        + ("a sign of memorized images." if nearer > COPIES else "no sign of memorized images.")
+        f"do, and {nearer:.1%} lie nearer than one in a hundred test images: {sign} of memorized images."
     )
 
 
 def analyze(source, dataset, output, samples=10_000, seed=0):
-    """Makes the whole report of one source.
-
-    Args:
-        source: sources.Source, or what sources.find takes.
-        dataset: fashion_mnist.Dataset.
-        output: path of a folder, made if need be, for report.html, classes.csv, clusters.csv, attributes.csv
-            and embedding.csv.
-        samples: int, how many generated images.
-        seed: int.
-    Returns:
-        dict: findings, list of str; classes, clusters and biases, see analysis.
+    """Writes report.html and its tables (classes, clusters, attributes, embedding.csv) to the folder
+    `output`, see evaluation.prepare. Returns a dict: findings, list of str; classes, clusters and biases, see
+    analysis.
     Raises:
         InputError: bad source, or too few images.
         OSError: output cannot be written.
@@ -433,47 +319,30 @@ def analyze(source, dataset, output, samples=10_000, seed=0):
     progress("clusters")
     clusters = cluster_table(sides, seed)
     said = findings(sides, clusters, rows, biases, memorized)
+    label_names = {None: "all"} | dict(enumerate(names))
     tables = {
         "classes": [{"class": names[label], **row} for label, row in rows.items()],
         "clusters": clusters,
-        "attributes": [
-            row | {"label": "all" if row["label"] is None else names[row["label"]]} for row in biases
-        ],
     }
+    tables["attributes"] = [row | {"label": label_names[row["label"]]} for row in biases]
     embeddings, tables["embedding"] = _embeddings(sides, seed, progress)
-    page = {
-        "source": source.name,
-        "sides": sides,
-        "dataset": dataset,
-        "seed": seed,
-        "findings": said,
-        "tables": tables,
-        "attributes": analysis.ATTRIBUTES,
-        "sheets": {"Generated": _sheet(generated, names), "Real": _sheet(real, names)},
-        "embeddings": embeddings,
-        "confusion": show_confusion(generated.labels, generated.recognized, sides.classes)
-        if sides.asked
-        else None,
-        "class_figures": show_class_figures(rows),
-        "attribute_figures": [
-            show_attributes(real.images, generated.images),
-            show_extremes(generated.images),
-        ],
-        "neighbors": show_neighbors(generated.images[:1000], train)[0],
-    }
+    page = {"source": source.name, "sides": sides, "dataset": dataset, "seed": seed, "findings": said}
+    page |= {"tables": tables, "attributes": analysis.ATTRIBUTES, "embeddings": embeddings}
+    page |= {"sheets": {"Generated": _sheet(generated, names), "Real": _sheet(real, names)}}
+    page |= {"class_figures": show_class_figures(rows), "confusion": None, "latent": None}
+    page["histograms"] = show_attributes(real.images, generated.images)
+    page["extremes"] = show_extremes(generated.images)
+    page["neighbors"], _ = show_neighbors(generated.images[:1000], train)
+    if sides.asked:
+        page["confusion"] = show_confusion(generated.labels, generated.recognized, sides.classes)
     if source.kind != "images":
         progress("latent space")
         page["latent"] = _latent(sources.open_generator(source), seed)
     page["seconds"] = time.perf_counter() - start
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    loader = jinja2.FileSystemLoader(pathlib.Path(__file__).parent)
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters |= {"picture": _picture, "cell": _cell}
-    plots.write_whole(
-        output / "report.html", environment.get_template("report.html").render({"latent": None} | page)
-    )
+    plots.write_whole(output / "report.html", environment.get_template("report.html").render(page))
     for name, table in tables.items():
         write_csv(output / f"{name}.csv", list(table[0]), [row.values() for row in table])
     return {"findings": said, "classes": rows, "clusters": clusters, "biases": biases}
@@ -487,29 +356,22 @@ def _sheet(side, names, columns=16):
 
 def _embeddings(sides, seed, progress):
     """(figures or sentences by title, rows of embedding.csv)."""
-    halves = [
-        side._replace(**{field: getattr(side, field)[:EMBEDDED] for field in side._fields})
-        for side in (sides.real, sides.generated)
-    ]
+    halves = [[field[:EMBEDDED] for field in side] for side in (sides.real, sides.generated)]
     images, labels, seen, _ = map(np.concatenate, zip(*halves, strict=True))
-    is_real = np.arange(len(images)) < len(halves[0].images)
+    is_real = np.arange(len(images)) < len(halves[0][0])
     columns, found = {"real": is_real.astype(int), "label": labels}, {}
-    for space, points in {
-        "pixels": images.reshape(len(images), -1) / 255,
-        "classifier features": seen,
-    }.items():
-        for method in analysis.EMBEDDINGS:
-            title = f"{method} of {space}"
-            progress(title)
-            try:
-                places = analysis.embed(points, method, seed)
-            except InputError as error:
-                found[title] = str(error)
-                continue
-            columns |= {f"{method} {space} {axis}": places[:, number] for number, axis in enumerate("xy")}
-            found[title] = show_embedding(
-                places, labels, is_real, title, images if method == "t-SNE" else None
-            )
+    spaces = {"pixels": images.reshape(len(images), -1) / 255, "classifier features": seen}
+    for space, method in itertools.product(spaces, analysis.EMBEDDINGS):
+        title = f"{method} of {space}"
+        progress(title)
+        try:
+            places = analysis.embed(spaces[space], method, seed)
+        except InputError as error:
+            found[title] = str(error)
+            continue
+        columns |= {f"{method} {space} {axis}": places[:, number] for number, axis in enumerate("xy")}
+        thumbnails = images if method == "t-SNE" else None
+        found[title] = show_embedding(places, labels, is_real, title, thumbnails)
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     return found, rows
 
@@ -517,11 +379,9 @@ def _embeddings(sides, seed, progress):
 def _latent(generator, seed):
     """The figures of the latent space."""
     walks = analysis.interpolations(generator, seed)
-    found = {
-        "walks": show_interpolations(walks),
-        "lengths": {kind: walk["length"].mean() for kind, walk in walks.items()},
-        "by_noise": show_classes_by_noise(generator, seed) if generator.classes else None,
-    }
+    lengths = {kind: walk["length"].mean() for kind, walk in walks.items()}
+    by_noise = show_classes_by_noise(generator, seed) if generator.classes else None
+    found = {"walks": show_interpolations(walks), "lengths": lengths, "by_noise": by_noise}
     try:
         directions, shares = analysis.directions(generator, seed)
     except InputError as error:

@@ -1,8 +1,9 @@
 """What SOURCE means: a run folder, a shipped model, somebody else's generator, or images.
 
-find() says in a moment, without TensorFlow, what a source is; images are read and checked there and then. Of
-our own models run.json says everything. What nobody wrote down of others is told by strangers.py and
-arrays.py: `assumed` says in one line what was taken for what, and a Reading overrules it.
+find() says in a moment, without TensorFlow, what a source is; images are read and checked there. Of our own
+models run.json says everything. What nobody wrote down of others is told by strangers.py and arrays.py:
+`assumed` says in one line what was taken for what, and a Reading overrules it. `source` is a Source, or what
+find() takes.
 """
 
 import dataclasses
@@ -41,8 +42,7 @@ class Reading:
     noise: "normal", or "uniform" in [-1, 1].
     label: how it goes in: "none", "number", "one-hot", or "in-noise", one-hot at an end of the noise.
     pixels: "unit" for [0, 1], "tanh" for [-1, 1], "byte" for [0, 255].
-    fit: "crop" cuts the middle 28 x 28 out of larger images, "resize" resizes them, empty border and all.
-    """
+    fit: "crop" cuts the middle 28 x 28 out of larger images, "resize" resizes them, empty border and all."""
 
     noise: str | None = None
     label: str | None = None
@@ -61,16 +61,10 @@ AS_TOLD = Reading()
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Source:
-    """What find() found.
-
-    name: str, as the user gave it.
-    kind: "run", "shipped", "generator" or "images".
-    path: of the folder or file; of a shipped model its folder in assets/.
-    reading: Reading.
-    recipe: recipes.Recipe of a run or a shipped model, else None.
-    images, labels: where they are images, uint8 (N, height, width, 1), and int64 (N,) in [0, 9] or None.
-    assumed: str, one line on what was told of images; "" where nothing had to be.
-    """
+    """What find() found. kind: "run", "shipped", "generator" or "images"; name: as the user gave it; path: of
+    a shipped model its folder in assets/; recipe: of a run or a shipped model; images: uint8 (N, height,
+    width, 1); labels: int64 (N,) in [0, 9] or None; assumed: one line on what was told of images, "" where
+    nothing had to be."""
 
     name: str
     kind: str
@@ -83,11 +77,7 @@ class Source:
 
     @functools.cached_property
     def generator(self):
-        """The generation.Generator of this source, loaded at the first use.
-
-        Raises:
-            InputError: it holds images, or cannot be loaded, or is no generator.
-        """
+        """The generation.Generator of this source, loaded once; InputError if it holds none that can be."""
         from fmgan_tf import generation
 
         if self.kind == "images":
@@ -107,13 +97,9 @@ class Drawn(NamedTuple):
 
 def find(name, reading=AS_TOLD):
     """What a source is, without TensorFlow. Images are read, and refused if need be, here.
-
     Args:
         name: path of a run folder, a .keras or .h5 generator, or an .npz, .npy or folder of images; or the
             name of a shipped recipe; or a Source, which stays what it is.
-        reading: Reading.
-    Returns:
-        Source.
     Raises:
         InputError: nothing of the kind, or two readings are possible. The message says which, and what to do.
         OSError: it cannot be read.
@@ -135,30 +121,13 @@ def find(name, reading=AS_TOLD):
 
 
 def open_generator(source):
-    """The generator of a source.
-
-    Args:
-        source: Source, or what find() takes.
-    Returns:
-        generation.Generator. That of one Source is loaded once.
-    Raises:
-        InputError: see find; or it holds images, or cannot be loaded safely, or is no generator.
-    """
+    """The generation.Generator of a source, loaded once for each Source."""
     return find(source).generator
 
 
 def draw(source, samples, seed):
-    """Images of any source, in the form that figures are made of.
-
-    Args:
-        source: Source, or what find() takes.
-        samples: int, how many; of a file that holds more, a random choice, and all where it holds fewer.
-        seed: int, of noise, labels and choice.
-    Returns:
-        Drawn.
-    Raises:
-        InputError: see open_generator.
-    """
+    """Images of any source, as figures are made of them: of a file that holds more than `samples`, a random
+    choice, and all where it holds fewer. The seed is of noise, labels and choice."""
     from fmgan_tf import data, generation
 
     source = find(source)
@@ -180,16 +149,8 @@ def draw(source, samples, seed):
 
 
 def real_images(source, dataset, labels=None):
-    """The real images to set a source against: of the classes that it knows, none that it was trained on.
-
-    Args:
-        source: Source, or what find() takes.
-        dataset: fashion_mnist.Dataset.
-        labels: int (N,), the classes that were asked for, if any.
-    Returns:
-        Dataset with the training and test images of those classes: for one of our models the parts that it
-        was trained and is to be tested on, for others the dataset's own.
-    """
+    """The Dataset of the classes that a source knows: for one of our models the parts that it was trained and
+    is to be tested on, for others the classes asked for (labels, int (N,)), or all."""
     from fmgan_tf import data
 
     source = find(source)
@@ -200,16 +161,14 @@ def real_images(source, dataset, labels=None):
     asked = np.unique(labels)
     train = data.select_classes(dataset.train_images, dataset.train_labels, asked)
     test = data.select_classes(dataset.test_images, dataset.test_labels, asked)
-    return dataset._replace(
-        train_images=train[0], train_labels=train[1], test_images=test[0], test_labels=test[1]
-    )
+    names = ("train_images", "train_labels", "test_images", "test_labels")
+    return dataset._replace(**dict(zip(names, (*train, *test), strict=True)))
 
 
 def _expected():
-    names = ", ".join(pretrained.shipped())
-    return "a run folder, a .keras generator or an .npz of images" + (
-        f", or a shipped model: {names}" if names else ""
-    )
+    shipped = ", ".join(pretrained.shipped())
+    names = f", or a shipped model: {shipped}" if shipped else ""
+    return f"a run folder, a .keras generator or an .npz of images{names}"
 
 
 def _recipe(folder):
@@ -217,10 +176,8 @@ def _recipe(folder):
     if (folder / "classifier.keras").exists():
         raise InputError(f"{folder} holds a classifier, expected the run of a GAN, like runs/dcgan")
     if not (folder / "generator.keras").exists():
-        raise InputError(
-            f"{folder} holds no generator.keras yet: its run was cut off. Finish it with train --resume "
-            f"--output {folder}"
-        )
+        finish = f"Finish it with train --resume --output {folder}"
+        raise InputError(f"{folder} holds no generator.keras yet: its run was cut off. {finish}")
     try:
         return recipes.from_record(json.loads((folder / "run.json").read_text())["recipe"])
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -231,24 +188,23 @@ def _folder(path, reading):
     """A folder that is no run: pictures, perhaps in a folder for every class, or what it is instead."""
     names = {item.name for item in path.iterdir()}
     if "saved_model.pb" in names:
-        raise InputError(
-            f"{path} is a SavedModel, which can write files when it runs: it is not loaded. {SAVE_WHOLE}"
-        )
+        why = "which can write files when it runs: it is not loaded"
+        raise InputError(f"{path} is a SavedModel, {why}. {SAVE_WHOLE}")
     if {"config.json", "model.weights.h5"} <= names:
         pack = f"cd {path} && python -m zipfile -c ../generator.keras *"
         raise InputError(f"{path} is an unpacked .keras file. Pack it: {pack}")
     if "checkpoint" in names:
         raise InputError(f"{path} holds a TensorFlow checkpoint, weights alone. {SAVE_WHOLE}")
-    pictures = sorted(item for item in path.iterdir() if item.suffix.lower() in PICTURES)
-    labels, told = None, [f"{len(pictures):,} pictures"]
+    pictures = sorted(item for item in path.glob("*") if item.suffix.lower() in PICTURES)
+    labels, told = None, []
     if not pictures:
         pictures = sorted(item for item in path.glob("*/*") if item.suffix.lower() in PICTURES)
         labels = arrays.as_labels(np.array([item.parent.name for item in pictures], "U"), len(pictures))
-        told = [f"{len(pictures):,} pictures", "labels from the names of their folders"]
+        told = ["labels from the names of their folders"]
         if labels is None:
-            raise InputError(
-                f"{path} is not a run folder, like runs/dcgan, nor one of pictures; expected {_expected()}"
-            )
+            what = "not a run folder, like runs/dcgan, nor one of pictures"
+            raise InputError(f"{path} is {what}; expected {_expected()}")
+    told = [f"{len(pictures):,} pictures", *told]
     return _images(path, arrays.read_pictures(path, pictures), labels, told, reading)
 
 
@@ -264,11 +220,8 @@ def _file(path, reading):
     if start == strangers.HDF5 or "config.json" in members or suffix in (".keras", ".h5", ".hdf5"):
         strangers.check(path)
         return Source(str(path), "generator", path, reading)
-    if (
-        start.startswith(b"\x93NUMPY")
-        or suffix in (".npz", ".npy")
-        or any(n.endswith(".npy") for n in members)
-    ):
+    packed = any(member.endswith(".npy") for member in members)
+    if packed or start.startswith(b"\x93NUMPY") or suffix in (".npz", ".npy"):
         return _images(path, *arrays.choose(path, arrays.read_file(path)), reading)
     for suffixes, (what, way_out) in FORMATS.items():
         if suffix in suffixes:
@@ -283,9 +236,6 @@ def _images(path, images, labels, told, reading):
     return Source(str(path), "images", path, reading, images=images, labels=labels, assumed=assumed)
 
 
-# Sameness
-
-
 def different_images(images):
     """How many different images there are among images (N, ...): int, exact to the pixel."""
     return len({image.tobytes() for image in images})
@@ -298,15 +248,8 @@ def collapsed(images):
 
 
 def sameness(images, labels=None, class_names=CLASS_NAMES):
-    """What has to be said first of images that are all or mostly the same, or nearly all of one class.
-
-    Args:
-        images: uint8 (N, height, width, 1).
-        labels: int (N,), indices into class_names, or None.
-        class_names: tuple of str.
-    Returns:
-        str, one line; "" where there is nothing to warn of.
-    """
+    """What has to be said first of uint8 (N, height, width, 1) that are all or mostly the same, or nearly all
+    of one class: one line; "" where there is nothing to warn of."""
     different, among = _variety(images)
     lines = []
     if different <= 0.9 * among:

@@ -1,15 +1,12 @@
 """Generators that somebody else saved with Keras. What nobody wrote down is told by shapes, names and values.
-
 TensorFlow is imported when a model is loaded, not before.
 """
 
-import contextlib
 import dataclasses
 import json
 import math
 import pathlib
 import re
-import shutil
 import tempfile
 import warnings
 import zipfile
@@ -29,40 +26,32 @@ HDF5 = b"\x89HDF\r\n\x1a\n"  # what such a file begins with
 LABEL_WORDS = tuple("label class klass cond categ digit target".split())  # that names of inputs begin with
 
 
-# The file
-
-
 def check(path):
-    """Refuses a file of Keras that holds no whole model, or one that needs code which is not Keras's own.
-
-    Args:
-        path: pathlib.Path of a .keras or HDF5 file.
-    Raises:
-        InputError: the message says what is missing and what to do.
-    """
-    config = _read_config(path)
+    """Refuses a .keras or HDF5 file that holds no whole model, or needs code which is not Keras's own."""
+    config, _ = _read_config(path)
     if config is None:
         raise InputError(
             f"{path} holds weights alone, without their layers. In the program that has those: "
             'generator.load_weights(...), then generator.save("generator.keras")'
         )
-    foreign = ", ".join(sorted(set(_foreign(_modern(config)))))
+    foreign = ", ".join(sorted(set(_foreign(config))))
     if foreign:
         raise InputError(f"{path} needs code other than Keras's, which is not run: {foreign}. {SAVE_IMAGES}")
 
 
 def _read_config(path):
-    """The config of the model in a file, None if it holds none."""
+    """(config of the model in a file, None if it holds none; version of the Keras that saved it)."""
     try:
         if _is_hdf5(path):
             import h5py
 
             with h5py.File(path, "r") as file:
-                text = file.attrs.get("model_config")
+                config, version = file.attrs.get("model_config"), file.attrs.get("keras_version")
         else:
             with zipfile.ZipFile(path) as archive:
-                text = archive.read("config.json")
-        return None if text is None else json.loads(text)
+                config = archive.read("config.json")
+                version = json.loads(archive.read("metadata.json"))["keras_version"]
+        return None if config is None else json.loads(config), str(version)
     except Exception as error:  # damaged zips, HDF5 and JSON raise dozens of kinds
         raise InputError(f"{path} cannot be loaded: it is damaged ({one_line(error)})") from error
 
@@ -85,62 +74,12 @@ def _foreign(config):
         yield from _foreign(item)
 
 
-def _modern(config):
-    """The config of a model that Keras 2 saved as Keras 3 writes it; that of Keras 3 as it is."""
-    if isinstance(config, list):
-        return [_modern(item) for item in config]
-    if not isinstance(config, dict):
-        return config
-    config = {key: _modern(item) for key, item in config.items()}
-    kind, inner = config.get("class_name"), config.get("config")
-    if isinstance(inner, dict):
-        if kind == "Functional" and config.get("module"):
-            config["module"] = "keras.src.models.functional"
-        if config.get("module") and kind != "InputLayer":
-            inner.pop("batch_input_shape", None)
-        if kind == "Conv2DTranspose" and inner.get("groups") == 1:
-            del inner["groups"]
-        if kind == "BatchNormalization" and isinstance(inner.get("axis"), list):
-            inner["axis"] = inner["axis"][0]
-    return config
-
-
-@contextlib.contextmanager
-def _loadable(path):
-    """The path of the same model as this Keras loads it: the file itself, or a copy while it is needed."""
-    config = _read_config(path)
-    modern, suffix = _modern(config), ".h5" if _is_hdf5(path) else ".keras"
-    if modern == config and path.suffix == suffix:
-        yield path
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        copy = pathlib.Path(folder, f"generator{suffix}")
-        if suffix == ".h5":
-            import h5py
-
-            shutil.copyfile(path, copy)
-            with h5py.File(copy, "r+") as file:
-                file.attrs["model_config"] = json.dumps(modern)
-        else:
-            with zipfile.ZipFile(path) as old, zipfile.ZipFile(copy, "w") as new:
-                for name in old.namelist():
-                    new.writestr(name, json.dumps(modern) if name == "config.json" else old.read(name))
-        yield copy
-
-
-# The model
-
-
 def load(path, reading):
-    """A generator of any shape, and how to use it.
-
+    """A generator of any shape as a generation.Generator, whose images have no empty border any more.
     Args:
-        path: pathlib.Path of a .keras or .h5 file that passed check(): noise of any shape, in one or more
-            inputs, and maybe a label, a number or one-hot -> images, in any structure of lists and dicts; or
-            a whole GAN with such a part.
+        path: of a file that passed check(): noise of any shape, in one or more inputs, and maybe a label, a
+            number or one-hot -> images, in any structure of lists and dicts; or a whole GAN with such a part.
         reading: sources.Reading.
-    Returns:
-        generation.Generator, whose images have no empty border any more.
     Raises:
         InputError: it cannot be loaded, is no generator, or two readings are possible.
     """
@@ -150,10 +89,9 @@ def load(path, reading):
 
     model, place, told = _image_part(_load_model(path), path)
     structure = getattr(model, "input", model.inputs[0])  # a Sequential that was never called has no `input`
-    inputs = [
-        (set(re.findall("[a-z]+", f"{where} {tensor.name}".lower())), tensor)
-        for where, tensor in keras.tree.flatten_with_path(structure)
-    ]
+    inputs = []
+    for where, tensor in keras.tree.flatten_with_path(structure):
+        inputs.append((set(re.findall("[a-z]+", f"{where} {tensor.name}".lower())), tensor))
     label_at, kind = _label_input(inputs, reading.label, path)
     sizes = [math.prod(tensor.shape[1:]) for index, (_, tensor) in enumerate(inputs) if index != label_at]
     classes = _classes(model, inputs[label_at][1]) if kind else 0
@@ -187,12 +125,15 @@ def load(path, reading):
 def _load_model(path):
     from fmgan_tf import generation
 
-    with _loadable(path) as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what Keras minds in models of Keras 2 is nobody's fault here
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what Keras minds in old models is nobody's fault here
+        file = pathlib.Path(folder, "generator.h5" if _is_hdf5(path) else "generator.keras")
+        file.symlink_to(path.absolute())  # Keras goes by the name
         try:
             return generation.load_model(file)
         except InputError as error:
-            raise InputError(f"{str(error).replace(str(file), str(path))}. {SAVE_IMAGES}") from error
+            old = "It is a file of Keras 2. " if _read_config(path)[1].startswith("2") else ""
+            raise InputError(f"{str(error).replace(str(file), str(path))}. {old}{SAVE_IMAGES}") from error
 
 
 def _image_part(model, path):
@@ -200,10 +141,8 @@ def _image_part(model, path):
     import keras
 
     def layouts(tensors):
-        shapes = [
-            [arrays.SIZE if size is None else size for size in tensor.shape[1:]] for tensor in tensors or ()
-        ]
-        return [arrays.layout(shape) for shape in shapes]
+        shapes = [tensor.shape[1:] for tensor in tensors or ()]
+        return [arrays.layout([size or arrays.SIZE for size in shape]) for shape in shapes]
 
     parts = [model]
     for part in parts:  # grows while it is walked through
@@ -217,19 +156,15 @@ def _image_part(model, path):
             raise InputError(f"{path} gives several images of one size at a time, expected one")
         return part, found[-1][1], [] if part is model else [f"the part {part.name!r} of a larger model"]
     ins, outs = ([tuple(t.shape) for t in getattr(model, side, None) or ()] for side in ("inputs", "outputs"))
-    raise InputError(
-        f"{path} is no generator: it turns inputs of shape {ins} into {outs}, expected images to come out"
-    )
+    shapes = f"inputs of shape {ins} into {outs}"
+    raise InputError(f"{path} is no generator: it turns {shapes}, expected images to come out")
 
 
 def _label_input(inputs, wanted, path):
-    """Which input takes the label, and how.
-
+    """(index of the input that takes the label, "number" or "one-hot"), or (None, None).
     Args:
         inputs: list of (set of the words in its name, tensor).
         wanted: label of a Reading.
-    Returns:
-        (index, "number" or "one-hot"), or (None, None).
     """
     shapes = f"its inputs are {[tuple(tensor.shape) for _, tensor in inputs]}"
     sizes = [None if None in tensor.shape[1:] else math.prod(tensor.shape[1:]) for _, tensor in inputs]
@@ -251,9 +186,8 @@ def _label_input(inputs, wanted, path):
     label_at, kind = candidates[0][1:] if candidates else (None, None)
     rest = [index for index in range(len(inputs)) if index != label_at]
     if not rest or any(sizes[index] is None or whole[index] for index in rest):
-        raise InputError(
-            f"{path} is no generator: {shapes}, expected noise of a fixed size and at most one label"
-        )
+        expected = "noise of a fixed size and at most one label"
+        raise InputError(f"{path} is no generator: {shapes}, expected {expected}")
     if wanted == "in-noise" and (len(inputs) > 1 or sizes[0] <= CLASSES):
         raise InputError(f"{path} has no noise with room for a label in it; {shapes}")
     return label_at, kind
@@ -301,18 +235,10 @@ def _from_uniform(feed):
 
 
 def _label_in_noise(raw, wanted):
-    """Takes the label out of a generator's noise, if there is one in the first or last ten values, one-hot.
-
-    A generator that was trained so listens to it more than to all the rest: of the variance of its pixels the
-    label explains most (0.79 in one made of cgan). Ten values of plain noise explain little (0.02 to 0.07 in
-    the shipped models).
-
-    Args:
-        raw: generation.Generator without a label.
-        wanted: "in-noise" or None, see sources.Reading.
-    Returns:
-        (Generator, told in words), or None.
-    """
+    """(Generator, told) that takes the label out of the noise, if that is wanted, or if one is in its first
+    or last ten values, one-hot; else None. A generator that was trained so listens to it more than to all the
+    rest: the label explains most of the variance of its pixels (0.79 in one made of cgan), ten values of
+    plain noise little (0.02 to 0.07 in the shipped models)."""
     from fmgan_tf import generation
 
     free = raw.latent_dim - CLASSES

@@ -1,5 +1,4 @@
-"""Standard output and error, whatever they are connected to, and TensorFlow's start-up lines kept off
-them."""
+"""Standard output and error, whatever they are connected to, without TensorFlow's start-up lines."""
 
 import contextlib
 import os
@@ -16,11 +15,8 @@ START_UP = re.compile(
 
 
 class Display:
-    """A text stream that never fails: what it cannot show is dropped, characters that it does not know are
-    replaced.
-
-    A display problem, like a pipe that closes or a terminal that is gone, must not cost a training.
-    """
+    """A text stream that never fails, since no closed pipe or terminal must cost a training. What it cannot
+    show is dropped, unknown characters are replaced."""
 
     def __init__(self, stream):
         self.stream = stream
@@ -46,12 +42,9 @@ class Display:
 
 @contextlib.contextmanager
 def displays():
-    """Within it standard output and error never fail, even where they were closed before this process
-    began."""
-    with contextlib.suppress(OSError):
-        while (
-            number := os.open(os.devnull, os.O_RDWR)
-        ) <= 2:  # or the next file would be taken for one of them
+    """Within it standard output and error never fail, even where they were closed before."""
+    with contextlib.suppress(OSError):  # or the next file that is opened would be taken for one of them
+        while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
             pass
         os.close(number)
     before = sys.stdout, sys.stderr
@@ -82,8 +75,7 @@ def without_start_up_lines():
 
 
 def start_tensorflow():
-    """Imports TensorFlow without its start-up lines, and Keras as the course needs it, whatever other
-    projects left in keras.json."""
+    """Imports TensorFlow quietly, and Keras as the course needs it, whatever is in keras.json."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # warnings that concern nobody here; errors still come
     with without_start_up_lines():
         import keras

@@ -16,29 +16,13 @@ import tensorflow as tf
 
 from fmgan_tf import Diverged, data, fashion_mnist, features, gan, losses, models, plots, recipes
 from fmgan_tf.runs import callbacks, distribute
-from fmgan_tf.runs.folder import (
-    STEPS_HEADER,
-    RunError,
-    alone_in,
-    read_record,
-    sample_paths,
-    save_model,
-    versions,
-    write_record,
-)
+from fmgan_tf.runs import folder as run_folder
+from fmgan_tf.runs.folder import RunError, alone_in, read_record, save_model, versions, write_record
 
 
 def build_gan(recipe, seed=0, builders=models):
-    """Builds and compiles the networks of a recipe.
-
-    Args:
-        recipe: recipes.Recipe.
-        seed: int, of the initial weights and the noise.
-        builders: the module that its builders are in.
-    Returns:
-        gan.GAN, or gan.ConditionalGAN for a conditional recipe, compiled; in a strategy's scope one that
-        shares the work, see distribute.shared.
-    """
+    """Builds and compiles the gan.GAN or gan.ConditionalGAN of a recipe, with seeded weights and noise, from
+    a module with its builders. In a strategy's scope it shares the work, see distribute.shared."""
     keras.utils.set_random_seed(seed)
     sizes, settings = {"image_size": recipe.image_size}, {"ema_decay": recipe.ema_decay, "seed": seed}
     if recipe.conditional:
@@ -47,16 +31,11 @@ def build_gan(recipe, seed=0, builders=models):
     kind, optimizer = gan.ConditionalGAN if recipe.conditional else gan.GAN, keras.optimizers.Adam
     if tf.distribute.has_strategy():
         kind, optimizer = distribute.shared(kind, recipe.batch_size), distribute.averaging(optimizer)
-    model = kind(
-        getattr(builders, recipe.generator)(latent_dim=recipe.latent_dim, **sizes),
-        getattr(builders, recipe.discriminator)(**sizes),
-        **settings,
-    )
-    model.compile(
-        optimizer(recipe.generator_learning_rate, recipe.beta_1, recipe.beta_2),
-        optimizer(recipe.discriminator_learning_rate, recipe.beta_1, recipe.beta_2),
-        losses.LOSSES[recipe.loss],
-    )
+    generator = getattr(builders, recipe.generator)(latent_dim=recipe.latent_dim, **sizes)
+    model = kind(generator, getattr(builders, recipe.discriminator)(**sizes), **settings)
+    rates = recipe.generator_learning_rate, recipe.discriminator_learning_rate
+    optimizers = [optimizer(rate, recipe.beta_1, recipe.beta_2) for rate in rates]
+    model.compile(*optimizers, losses.LOSSES[recipe.loss])
     return model
 
 
@@ -71,35 +50,27 @@ def train(
     strategy=None,
     verbose=True,
 ):
-    """Trains a recipe into a new run folder.
-
+    """Trains a recipes.Recipe on a fashion_mnist.Dataset into a new run folder.
     Args:
-        recipe: recipes.Recipe.
-        dataset: fashion_mnist.Dataset.
         output: path of the run folder, made if need be.
         seed: int, of weights, noise, order of the images and the sample grid.
-        epochs, minutes: how long, the schedules fitted to it; at most one. Without both, the recipe's
-            minutes.
-        deterministic: make TensorFlow add up in the same order every time, from here on in this process: the
-            same seed, epochs, machine, thread count and versions then give equal bits, and so does a run that
-            was interrupted. Somewhat slower.
-        strategy: see distribute.build_strategy; one device if None. The batch is split among its replicas. Of
-            several workers the first keeps the run.
-        verbose: print progress.
+        epochs, minutes: how long, the schedules fitted to it; at most one, by default the recipe's minutes.
+        deterministic: add up in the same order every time, from here on in this process: the same seed,
+            epochs, machine, thread count and versions then give equal bits, interrupted or not. Slower.
+        strategy: see distribute.build_strategy. The batch is split among its replicas; of several workers the
+            first keeps the run.
     Returns:
         dict, the content of run.json, and for a run that a signal stopped "signal", its number.
     Raises:
         RunError: the folder holds a run, another process trains into it, or it cannot be written to; or the
-            strategy does not fit: replicas that the batch cannot be split among, workers whose clocks would
-            have to agree (minutes), a worker that is gone.
+            strategy does not fit batch_size or minutes, or a worker is gone.
         Diverged: a loss became NaN; the last good state is kept.
     """
     output = pathlib.Path(output)
     strategy = strategy or tf.distribute.get_strategy()
     if (output / "run.json").exists() and distribute.is_chief(strategy):
-        raise RunError(
-            f"{output} holds a run already. Go on with it (--resume), or choose another folder (--output)."
-        )
+        other = "choose another folder (--output)"
+        raise RunError(f"{output} holds a run already. Go on with it (--resume), or {other}.")
     if epochs is None and minutes is None:
         minutes = recipe.minutes
     record = {"recipe": dataclasses.asdict(recipe), "overrides": changed(recipe), "seed": seed}
@@ -108,33 +79,24 @@ def train(
 
 
 def resume(output, dataset, epochs=None, minutes=None, strategy=None, verbose=True):
-    """Goes on with a run, from its newest checkpoint.
-
+    """Goes on with a run, from its newest checkpoint, see train.
     Args:
         output: path of the run folder; of several workers all must see it.
-        dataset: fashion_mnist.Dataset.
-        epochs, minutes: how long the run is to be in all, what it has done already included; by default as
-            long as it was to be. A finished run stays as it is unless this makes it longer.
-        strategy, verbose: see train.
-    Returns:
-        see train.
+        epochs, minutes: how long the run is to be in all; by default as long as it was to be. A finished run
+            stays as it is unless this makes it longer.
     Raises:
-        RunError: see train; or the folder holds no run, a damaged one, or one that was trained on the
-            stand-in and now finds the real dataset, or the reverse.
-        Diverged: see train.
+        RunError: also where there is no run, a damaged one, or one that was trained on another dataset.
     """
     output = pathlib.Path(output)
     record = read_record(output)
     recipe = recipes.from_record(record["recipe"])
     if not (hasattr(models, recipe.generator) and hasattr(models, recipe.discriminator)):
-        raise RunError(
-            f"{output} cannot be resumed: no {recipe.generator} and {recipe.discriminator} in models.py"
-        )
+        missing = f"no {recipe.generator} and {recipe.discriminator} in models.py"
+        raise RunError(f"{output} cannot be resumed: {missing}")
     if (record.get("data") == fashion_mnist.STAND_IN) != dataset.is_stand_in:
         raise RunError(
             f"{output} was trained on {record.get('data')}, and this is {dataset.source}: what comes out "
-            "would be "
-            "of neither. Train anew, or fix the dataset first"
+            "would be of neither. Train anew, or fix the dataset first"
         )
     if epochs is not None or minutes is not None:
         record |= {"epochs": epochs, "minutes": minutes}
@@ -154,14 +116,12 @@ def _run(output, record, dataset, strategy, verbose, resumed):
     """Holds the run folder while the run goes on, and gives what can go wrong around it a name."""
     replicas, batch_size = strategy.num_replicas_in_sync, record["recipe"]["batch_size"]
     if batch_size % replicas:
-        raise RunError(
-            f"batch_size is {batch_size}, expected a multiple of {replicas}, the number of replicas"
-        )
-    if distribute.is_multiworker(strategy) and record["minutes"] is not None:
-        raise RunError(
-            f"minutes is {record['minutes']:g}, expected epochs: the clocks of several workers never agree "
-            "(--epochs)"
-        )
+        expected = f"expected a multiple of {replicas}, the number of replicas"
+        raise RunError(f"batch_size is {batch_size}, {expected}")
+    workers = distribute.is_multiworker(strategy)
+    if workers and record["minutes"] is not None:
+        why = "the clocks of several workers never agree"
+        raise RunError(f"minutes is {record['minutes']:g}, expected epochs: {why} (--epochs)")
     record["replicas"] = replicas
     if record.get("deterministic"):
         tf.config.experimental.enable_op_determinism()
@@ -173,23 +133,21 @@ def _run(output, record, dataset, strategy, verbose, resumed):
             cause = os.strerror(error.errno) if error.errno else error
             raise RunError(
                 f"Writing to {output} failed: {cause}. It keeps its newest checkpoint; when the cause is "
-                "fixed, go on "
-                f"with --resume --output {output}"
+                f"fixed, go on with --resume --output {output}"
             ) from error
         except tf.errors.OpError as error:
-            if not distribute.is_multiworker(strategy):
+            if not workers:
                 raise
             raise RunError(
                 f"Another worker is gone or cannot be reached ({error.message.splitlines()[0]}). {output} "
-                "keeps its "
-                "newest checkpoint; start all workers again with --resume"
+                "keeps its newest checkpoint; start all workers again with --resume"
             ) from error
 
 
 @contextlib.contextmanager
 def _own_folder(folder, strategy, resumed):
-    """The run folder for whoever keeps the run. Every other worker does the same in a temporary one: saving a
-    model is something that all workers take part in."""
+    """The run folder for whoever keeps the run. The other workers, who have to take part in saving a model,
+    do the same in a temporary one."""
     if distribute.is_chief(strategy):
         yield folder
         return
@@ -200,29 +158,16 @@ def _own_folder(folder, strategy, resumed):
 
 
 def training_data(recipe, dataset, dimensions):
-    """What a recipe is trained on and watched by, scaled to the range of its generator.
-
-    The test images are kept for the final figure: whoever picks an epoch or a recipe by val_fid has not seen
-    them.
-
-    Args:
-        recipe: recipes.Recipe.
-        dataset: fashion_mnist.Dataset.
-        dimensions: int, of the features of val_fid.
-    Returns:
-        (images, labels, validation): float32 tensor (N, height, width, 1), the only copy; int64 (N,), None
-        where the recipe takes no labels; and what fit() takes as validation_data, None where there are too
-        few images for a distance.
-    Raises:
-        RunError: there are fewer images than a batch has.
-    """
+    """What a recipe is trained on and watched by, in the range of its generator: (images, labels,
+    validation), float32 tensor (N, height, width, 1), the only copy; int64 (N,) or None; and what fit() takes
+    as validation_data, None where no more than the `dimensions` of val_fid's features. The test images are
+    kept for the final figure: whoever picks an epoch or a recipe by val_fid has not seen them."""
     scale, _ = data.RANGES[recipe.pixels]
     dataset, watched, watched_labels = data.parts(dataset, recipe.classes)
     images = tf.constant(scale(data.resize(dataset.train_images, recipe.image_size)))
     if recipe.batch_size > len(images):
-        raise RunError(
-            f"batch_size is {recipe.batch_size}, expected at most {len(images)}, the number of images"
-        )
+        most = f"expected at most {len(images)}, the number of images"
+        raise RunError(f"batch_size is {recipe.batch_size}, {most}")
     labels = dataset.train_labels if recipe.conditional else None
     if len(watched) <= dimensions:
         return images, labels, None
@@ -249,17 +194,16 @@ def _fit(folder, record, dataset, strategy, verbose, resumed):
             checkpoints.restore(model)
         if record.get("status") == "complete" and not records.more():
             if verbose:
-                print(
-                    f"Nothing is left to do after {records.step:,} steps; --minutes or --epochs beyond that "
-                    "do more."
-                )
+                more = "--minutes or --epochs beyond that do more."
+                print(f"Nothing is left to do after {records.step:,} steps; {more}")
             return read_record(folder)
     record |= {"status": "running", "steps_per_epoch": steps_per_epoch, "data": dataset.source}
-    record |= {"versions": versions(), "cores": os.cpu_count()}
-    record["parameters"] = {
-        name: getattr(model, name).count_params() for name in ("generator", "discriminator")
-    }
+    parameters = {name: getattr(model, name).count_params() for name in ("generator", "discriminator")}
+    record |= {"versions": versions(), "cores": os.cpu_count(), "parameters": parameters}
     write_record(folder, record)
+
+    schedule, budget = callbacks.Schedule(records), callbacks.TimeBudget(records)
+    around = [records, schedule, divergence, interruption, budget, best, samples, checkpoints]
 
     def fit(last_epoch, steps):
         stream = data.batches(images, recipe.batch_size, seed, records.step, labels)
@@ -271,22 +215,12 @@ def _fit(folder, record, dataset, strategy, verbose, resumed):
             steps_per_epoch=steps,
             shuffle=False,
             verbose=0,
-            callbacks=[
-                records,
-                callbacks.Schedule(records),
-                divergence,
-                interruption,
-                callbacks.TimeBudget(records),
-            ]
-            + [best, samples, checkpoints]
-            + ([progress] if verbose else []),
+            callbacks=around + ([progress] if verbose else []),
         )
 
     first_step, start = records.step, time.perf_counter()
     with interruption:
-        if (
-            records.within_epoch and records.more()
-        ):  # what was stopped within an epoch finishes that one first
+        if records.within_epoch and records.more():  # the epoch that it was stopped in comes first
             fit(records.step // steps_per_epoch + 1, steps_per_epoch - records.within_epoch)
         if records.more():
             fit(record["epochs"] or sys.maxsize, steps_per_epoch)
@@ -303,10 +237,9 @@ def _fit(folder, record, dataset, strategy, verbose, resumed):
         record |= _outcome(records, record.get("images_per_second"), first_step, trained)
         write_record(folder, record)
     if records.status == "diverged":
-        raise Diverged(
-            f"{divergence.cause}. {folder} is back at step {records.step}, its last good state. "
-            "A lower learning rate usually fixes it: --set learning_rate=1e-4"
-        )
+        advice = "A lower learning rate usually fixes it: --set learning_rate=1e-4"
+        where = f"{folder} is back at step {records.step}, its last good state"
+        raise Diverged(f"{divergence.cause}. {where}. {advice}")
     return record if interruption.signal is None else record | {"signal": int(interruption.signal)}
 
 
@@ -316,29 +249,23 @@ def _outcome(records, speed_before, first_step, trained):
         speed = (records.step - first_step) * records.recipe.batch_size / max(trained, 1e-9)
     else:  # killed after its last step, before it could say how fast it was
         speed = speed_before or records.step * records.recipe.batch_size / max(records.earlier, 1e-9)
-    outcome = {
-        "status": "complete" if records.status == "running" else records.status,
-        "steps": records.step,
-        "seconds": round(records.seconds, 1),
-        "images_per_second": round(speed),
-        "val_fid": records.val_fid if np.isfinite(records.val_fid) else None,
-    }
+    status = "complete" if records.status == "running" else records.status
+    outcome = {"status": status, "steps": records.step, "seconds": round(records.seconds, 1)}
+    val_fid = records.val_fid if np.isfinite(records.val_fid) else None
+    outcome |= {"images_per_second": round(speed), "val_fid": val_fid}
     if records.recipe.patience and records.best:
         outcome |= {"best_epoch": records.best[0], "val_fid": records.best[-1]}
     return outcome
 
 
 def draw(records):
-    """losses.png and samples.gif of a run.
-
-    Args:
-        records: callbacks.Records.
-    """
+    """losses.png and samples.gif of a run, from its callbacks.Records."""
     recipe, folder = records.recipe, records.folder
-    columns = np.array(records.steps, "float64").reshape(records.step, len(STEPS_HEADER)).T
+    columns = np.array(records.steps, "float64").reshape(records.step, len(run_folder.STEPS_HEADER)).T
     weights = recipe.label_weight / (1 + recipe.label_decay * columns[0])
     guessing = losses.of_guessing(recipe.loss, weights * np.log(recipe.classes))
-    figure = plots.show_training_curves(dict(zip(STEPS_HEADER, columns, strict=True)), guessing, recipe.name)
+    steps = dict(zip(run_folder.STEPS_HEADER, columns, strict=True))
+    figure = plots.show_training_curves(steps, guessing, recipe.name)
     plots.save_figure(folder / "losses.png", figure)
-    frames = sample_paths(folder) + [folder / "samples.png"] * (records.within_epoch > 0)
+    frames = run_folder.sample_paths(folder) + [folder / "samples.png"] * (records.within_epoch > 0)
     plots.save_gif(folder / "samples.gif", [imageio.imread(path) for path in frames])
