@@ -77,7 +77,7 @@ def test_real_images_are_about_at_the_floor(few, tmp_path, monkeypatch):
 
 def test_bad_images_are_far_from_the_floor(few, tmp_path, monkeypatch):
     """Half of the classes, wrong labels, noise on top: every figure that should notice does."""
-    monkeypatch.setattr(evaluation, "ACCURACY_STEPS", 80)
+    monkeypatch.setattr(evaluation, "ACCURACY_STEPS", 30)
     kept = np.flatnonzero(few.train_labels < 5)
     images = few.train_images[kept].astype(int) + np.random.default_rng(0).normal(
         0, 60, (len(kept), 28, 28, 1)

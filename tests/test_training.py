@@ -357,9 +357,9 @@ def test_a_full_disk_is_no_crash(tmp_path):
 
 def test_minutes(blobs, tmp_path):
     start = time.perf_counter()
-    record = run_small(blobs, tmp_path / "run", epochs=None, minutes=0.15)
-    assert record["status"] == "complete" and 9 <= record["seconds"] and time.perf_counter() - start < 60
-    assert record["minutes"] == 0.15 and record["epochs"] is None
+    record = run_small(blobs, tmp_path / "run", epochs=None, minutes=0.05)
+    assert record["status"] == "complete" and 3 <= record["seconds"] and time.perf_counter() - start < 60
+    assert record["minutes"] == 0.05 and record["epochs"] is None
 
 
 def test_the_cooldown_ends_at_zero(blobs, tmp_path, monkeypatch):
