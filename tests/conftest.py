@@ -27,6 +27,15 @@ def nothing_deprecated():
     assert not found, "\n".join(found)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def own_environment():
+    """The command line sets matplotlib's backend. The notebook that this process runs next needs another."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MPLBACKEND", "agg")
+        patch.delenv("MPLBACKEND")  # undone after the module, whatever it was before
+        yield
+
+
 @pytest.fixture(scope="session")
 def fashion_mnist():
     """The real dataset; tests that need it are skipped, with the reason, where it is not available."""

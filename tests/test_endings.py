@@ -9,6 +9,7 @@ import os
 import pathlib
 import pty
 import re
+import shlex
 import signal
 import struct
 import subprocess
@@ -74,7 +75,7 @@ def test_leftovers_of_other_projects_and_a_pipe_that_closes(leftovers, tmp_path)
 
 def test_standard_output_and_error_that_are_closed(tmp_path):
     """Not even their numbers may be taken by files: TensorFlow would write into those."""
-    command = " ".join(map(str, [*TRAIN, "--epochs", "1", "--output", "run"])) + " >&- 2>&- <&-"
+    command = shlex.join(map(str, [*TRAIN, "--epochs", "1", "--output", "run"])) + " >&- 2>&- <&-"
     assert subprocess.run(command, shell=True, cwd=tmp_path, timeout=120).returncode == 0
     assert finished(tmp_path / "run") == "complete"
 

@@ -409,13 +409,17 @@ def test_nan_stops_the_run_and_keeps_the_last_good_state(blobs, tmp_path, monkey
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_everything(blobs, tmp_path, number):
     """Ctrl-C, and what `docker stop` and clusters send."""
-    handler = signal.getsignal(number)
-    threading.Timer(5, lambda: os.kill(os.getpid(), number)).start()
-    record = run_small(blobs, tmp_path / "run", epochs=None, minutes=2)
+    handler = signal.default_int_handler
+    before = signal.signal(number, handler)  # a shell's background jobs ignore Ctrl-C, and so would we
+    try:
+        threading.Timer(5, lambda: os.kill(os.getpid(), number)).start()
+        record = run_small(blobs, tmp_path / "run", epochs=None, minutes=2)
+        assert signal.getsignal(number) is handler
+    finally:
+        signal.signal(number, before)
     assert record["status"] == "interrupted" and 0 < record["seconds"] < 60 and record["signal"] == number
     assert len(run_folder.read_csv(tmp_path / "run" / "steps.csv")["step"]) == record["steps"] > 0
     assert (tmp_path / "run" / "generator.keras").exists()
-    assert signal.getsignal(number) is handler
 
 
 def test_a_signal_during_saving_does_not_stop_it(blobs, tmp_path, monkeypatch):
