@@ -1,3 +1,5 @@
+import json
+import re
 import shutil
 
 import imageio.v3 as imageio
@@ -38,8 +40,10 @@ def test_a_run_is_kept(name, count, blobs, tmp_path, monkeypatch):
     (tmp_path / "assets" / pretrained.SUMS).write_text("0  a/b.keras\n")
     with pytest.raises(InputError, match="is not ready"):
         records.keep(run)
-    (run / "evaluation.json").write_text("{}")
+    (run / "evaluation.json").write_text(json.dumps({"source": str(run), "samples": 5}))
     records.keep(run, "short")
+    report = json.loads((tmp_path / "assets" / "short" / name / "evaluation.json").read_text())
+    assert report == {"source": "run", "samples": 5}
     kept = {path.name for path in (tmp_path / "assets" / "short" / name).iterdir()}
     assert kept == {"run.json", "history.csv", "evaluation.json", "stages.png"}
     records.keep(run)
@@ -63,6 +67,13 @@ def test_a_run_is_kept(name, count, blobs, tmp_path, monkeypatch):
     inputs, _ = callbacks.sample_grid(recipe, 0)
     original = keras.models.load_model(run / "generator.keras", compile=False)
     assert np.abs(model(inputs) - original(inputs)).max() < 0.1
+
+
+def test_records_name_no_folder_of_a_machine():
+    files = [path for path in pretrained.ASSETS.rglob("*") if path.suffix in (".json", ".csv")]
+    assert len(files) > 15
+    for path in files:
+        assert not re.search(r"/(home|root|work|tmp|Users)/", path.read_text()), path
 
 
 def test_cut_finds_the_images():

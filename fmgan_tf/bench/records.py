@@ -92,6 +92,9 @@ def keep(run, group=None):
     folder.mkdir(parents=True, exist_ok=True)
     for file in RECORDS:
         shutil.copy(run / file, folder / file)
+    report = json.loads((run / "evaluation.json").read_text())
+    report["source"] = run.resolve().name  # where it lay on somebody's machine tells readers nothing
+    plots.write_whole(folder / "evaluation.json", json.dumps(report, indent=2))
     paths = [*sample_paths(run), run / "samples.png"]
     chosen = [paths[index] for index in np.linspace(0, len(paths) - 1, STAGES).round().astype(int)]
     strip = [cut(imageio.imread(path), conditional) for path in chosen]
