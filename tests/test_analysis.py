@@ -129,8 +129,8 @@ def test_a_planted_bias_is_found_with_its_sign_and_no_other():
 
 
 def test_no_bias_is_found_where_there_is_none():
-    """Holm's promise: at most one table in twenty has a false alarm. None of these ten has more than that "
-    "allows."""
+    """Holm's promise: at most one table in twenty has a false alarm. None of these ten has more than that
+    allows."""
     alarms = [
         any(row["significant"] for row in analysis.biases(*planted(2 * draw), *planted(2 * draw + 1)))
         for draw in range(10)
@@ -193,8 +193,8 @@ def rows_of(path):
 
 
 def test_report_of_copies(few, tmp_path, monkeypatch):
-    """Training images posing as generated ones: memorized, in every class, with real variety and no bias to "
-    "see."""
+    """Training images posing as generated ones: memorized, in every class, with real variety and no bias to
+    see."""
     monkeypatch.setattr(report, "EMBEDDED", 300)
     np.savez(tmp_path / "copies.npz", images=few.train_images[:1500], labels=few.train_labels[:1500])
     found = report.analyze(tmp_path / "copies.npz", few, tmp_path / "out", samples=1500)

@@ -1,5 +1,5 @@
-"""Several devices do what one does. In processes of their own: devices and clusters are set up once, before "
-"anything computes."""
+"""Several devices do what one does. In processes of their own: devices and clusters are set up once, before
+anything computes."""
 
 import json
 import os

@@ -184,8 +184,8 @@ def test_generated_images_get_the_labels_of_the_real_ones():
 
 
 def test_what_the_class_costs_falls_with_the_steps():
-    """cost(t) = label_weight / (1 + label_decay t) * -log p(label), for a discriminator that says the same "
-    "for ever."""
+    """cost(t) = label_weight / (1 + label_decay t) * -log p(label), for a discriminator that says the same
+    for ever."""
     model = build("cgan", label_weight=2.0, label_decay=0.25)
     logits = tf.constant(np.eye(10, dtype="float32")[:8])
     model.discriminator = lambda inputs, training: (tf.zeros((8, 1)), logits)
@@ -233,8 +233,8 @@ def test_the_discriminator_sees_images_moved_by_at_most_the_shift():
 
 
 def test_a_conditional_gan_is_measured_on_images_of_the_labels_asked_for():
-    """With a generator that paints the label as brightness, equal labels on both sides give a distance of "
-    "zero."""
+    """With a generator that paints the label as brightness, equal labels on both sides give a distance of
+    zero."""
     noise, label = keras.Input((4,)), keras.Input((), dtype="int32")
     gray = keras.layers.Reshape((1,))(keras.ops.cast(label, "float32") / 10.0) + 0.0 * noise[:, :1]
     image = keras.layers.Reshape((28, 28, 1))(keras.layers.RepeatVector(784)(gray))

@@ -21,8 +21,8 @@ def test_a_killed_run_ends_where_an_uninterrupted_one_does():
 
 
 def test_a_full_disk_loses_at_most_the_newest_checkpoint(tmp_path):
-    """The system refuses files of more than a megabyte, in the middle of writing one: a checkpoint has "
-    "several."""
+    """The system refuses files of more than a megabyte, in the middle of writing one: a checkpoint has
+    several."""
     whole, full = tmp_path / "whole", tmp_path / "full"
     kill.finish(kill.start(*kill.SMALL[:1], "--epochs", 1, *kill.SMALL[3:], "--output", whole, small=True))
     shutil.copytree(whole, full)

@@ -1,5 +1,5 @@
-"""Metrics against closed forms, other libraries and brute force, and on the inputs that break lesser "
-"implementations."""
+"""Metrics against closed forms, other libraries and brute force, and on the inputs that break lesser
+implementations."""
 
 import subprocess
 import sys

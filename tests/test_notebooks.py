@@ -140,8 +140,8 @@ def bare(node):
 
 
 def definitions(text):
-    """Every function, method and constant that a text defines; a notebook may leave out methods of a "
-    "class."""
+    """Every function, method and constant that a text defines; a notebook may leave out methods of a
+    class."""
     for node in ast.parse(text).body:
         if isinstance(node, ast.FunctionDef):
             yield node.name, bare(node)

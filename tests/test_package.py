@@ -1,5 +1,5 @@
-"""The shape of the package: three storeys, imports that go down only, functions that fit on a screen, clean "
-"code."""
+"""The shape of the package: three storeys, imports that go down only, functions that fit on a screen, clean
+code."""
 
 import ast
 import pathlib

@@ -147,8 +147,8 @@ training.resume(base + "/parts", blobs, verbose=False)
 
 
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path):
-    """Bit for bit, schedule and order of the images included (with deterministic operations, which "
-    "TensorFlow sets per process)."""
+    """Bit for bit, schedule and order of the images included (with deterministic operations, which
+    TensorFlow sets per process)."""
     subprocess.run(
         [sys.executable, "-c", RESUME, os.path.dirname(__file__), str(tmp_path)], check=True, timeout=300
     )
@@ -324,8 +324,8 @@ def test_a_folder_that_cannot_be_locked(blobs, tmp_path, monkeypatch):
 
 
 def test_a_full_disk_is_no_crash(tmp_path):
-    """At every size of the disk: HDF5 alone ends some of these with a segmentation fault, others with a "
-    "RuntimeError."""
+    """At every size of the disk: HDF5 alone ends some of these with a segmentation fault, others with a
+    RuntimeError."""
     code = (
         "import pathlib, resource, sys\n"
         "from fmgan_tf import recipes\n"
@@ -580,8 +580,8 @@ def test_layers_that_insist_on_their_defaults_keep_them(tmp_path):
 
 
 def test_saved_models_say_only_what_differs_from_the_defaults(tmp_path):
-    """So that Keras versions without the newest arguments load them. Every argument that is missing comes "
-    "back on loading."""
+    """So that Keras versions without the newest arguments load them. Every argument that is missing comes
+    back on loading."""
     model = models.build_modulated_generator()
     run_folder.save_model(model, tmp_path / "model.keras")
     assert [path.name for path in tmp_path.iterdir()] == ["model.keras"]

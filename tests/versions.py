@@ -21,8 +21,8 @@ SHOWN = ("tensorflow", "keras", "numpy", "tensorflow-datasets", "scikit-learn", 
 
 
 def bounds(text):
-    """The lines of a requirements.txt with every lower bound as the version: "numpy>=1.26  # why" gives "
-    ""numpy==1.26.*"."""
+    """The lines of a requirements.txt with every lower bound as the version: "numpy>=1.26  # why" gives
+    "numpy==1.26.*"."""
     found = re.findall(r"^([\w-]+)>=([\d.]+)", text, re.M)
     assert len(found) == len(
         [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
