@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 import shutil
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from fmgan_tf import InputError, generation, models, plots, pretrained, recipes
+from fmgan_tf.__main__ import parser
 from fmgan_tf.bench import records
 from fmgan_tf.runs import callbacks, training
 
@@ -65,6 +67,20 @@ def test_records_name_no_folder_of_a_machine():
     assert len(files) > 15
     for path in files:
         assert not re.search(r"/(home|root|work|tmp|Users)/", path.read_text()), path
+
+
+def test_records_name_the_command_that_repeats_them():
+    records_of_runs = [json.loads(path.read_text()) for path in pretrained.ASSETS.rglob("run.json")]
+    runs = [record for record in records_of_runs if record["recipe"]["name"] in recipes.RECIPES]
+    assert len(runs) > 8
+    for record in runs:
+        assert record["command"] == records.command(record)
+        parsed = parser().parse_args(record["command"].split()[3:])
+        repeated = recipes.override(recipes.get(parsed.recipe), dict(parsed.set))
+        then = dataclasses.replace(recipes.from_record(record["recipe"]), summary=repeated.summary)
+        assert repeated == then
+        assert (parsed.recipe, parsed.seed) == (record["recipe"]["name"], record["seed"])
+        assert (parsed.epochs, parsed.minutes) == (record["epochs"], record["minutes"])
 
 
 def test_cut_finds_the_images():

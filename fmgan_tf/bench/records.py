@@ -20,12 +20,12 @@ import h5py
 import imageio.v3 as imageio
 import numpy as np
 
-from fmgan_tf import InputError, generation, plots, pretrained
+from fmgan_tf import InputError, generation, plots, pretrained, recipes
 from fmgan_tf.bench import race
+from fmgan_tf.runs import training
 from fmgan_tf.runs.folder import change_part, read_record, sample_paths, save_model
 
 ROOT = pathlib.Path(__file__).parents[2]
-RECORDS = ("run.json", "history.csv", "evaluation.json")
 STAGES = 6
 
 
@@ -75,6 +75,14 @@ def cut(sheet, conditional):
     return images.reshape(-1, 28, 28, 1)[:16]
 
 
+def command(record):
+    """The command line that repeats the run of a run.json, str."""
+    recipe, unit = recipes.from_record(record["recipe"]), "epochs" if record["epochs"] else "minutes"
+    settings = "".join(f" --set {name}={value}" for name, value in training.changed(recipe).items())
+    seed = record["seed"]
+    return f"python -m fmgan_tf train {recipe.name} --{unit} {record[unit]:g} --seed {seed}{settings}"
+
+
 def keep(run, group=None):
     """Copies what is worth keeping of a run to assets/.
     Args:
@@ -90,8 +98,8 @@ def keep(run, group=None):
     name, conditional = record["recipe"]["name"], record["recipe"]["conditional"]
     folder = pretrained.ASSETS / (group or "") / name
     folder.mkdir(parents=True, exist_ok=True)
-    for file in RECORDS:
-        shutil.copy(run / file, folder / file)
+    plots.write_whole(folder / "run.json", json.dumps(record | {"command": command(record)}, indent=2))
+    shutil.copy(run / "history.csv", folder / "history.csv")
     report = json.loads((run / "evaluation.json").read_text())
     report["source"] = run.resolve().name  # where it lay on somebody's machine tells readers nothing
     plots.write_whole(folder / "evaluation.json", json.dumps(report, indent=2))
