@@ -137,6 +137,24 @@ def frechet_distance(real, generated):
     return float(max(gap @ gap + np.trace(first) + np.trace(second) - 2 * trace_of_root(first, second), 0.0))
 
 
+def frechet_at_infinity(real, generated, sizes=10, seed=0):
+    """frechet_distance as it would be of infinitely many generated images: float, may fall below 0.
+
+    The bias of the distance is nearly proportional to 1 / N: a line through the distances of random parts of
+    the generated features, from half of them to all, against 1 / N is read off at 0. So generated sets of
+    different size can be compared; the bias of the real side, which they share, stays.
+
+    Args:
+        sizes: int, how many parts.
+    Source: Chong and Forsyth 2020, https://arxiv.org/abs/1911.07023.
+    """
+    real, generated = _features(real, "real"), _features(generated, "generated")
+    real, order = Moments.of(real), np.random.default_rng(seed)
+    counts = np.linspace(len(generated) / 2, len(generated), sizes).astype(int)
+    parts = (generated[order.permutation(len(generated))[:count]] for count in counts)
+    return float(np.polyfit(1 / counts, [frechet_distance(real, part) for part in parts], 1)[1])
+
+
 def jackknife(statistic, real, generated, groups=20, seed=0):
     """Standard error, over fresh draws of both sets, of a statistic in which a row drawn twice is a copy.
 
@@ -290,6 +308,29 @@ def memorization(train, test, generated):
         "nearer_fraction": float((distances <= np.quantile(yardstick, 0.01)).mean()),
         "auc": float(roc_auc_score(is_generated, -np.concatenate([yardstick, distances]))),
     }
+
+
+def copied_share(train, test, generated):
+    """The part of generated samples that are nearer to a training sample than a held-out one would be.
+
+    From each generated sample, the distance to its nearest training sample t is set against the distance from
+    t to its nearest test sample. A generated sample counts where the first is less than the second times a
+    factor, the one with which half of the test samples count (of each the test sample itself is left out).
+
+    Returns:
+        float, 0 to 1: 0.5 is what held-out samples give, 1 what copies give.
+    """
+    train, test, generated = _centered(train, test, generated)
+
+    def ratio(samples, held_out):
+        nearest = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(train).kneighbors(samples)[1][:, 0]
+        around = NearestNeighbors(n_neighbors=2, algorithm="brute").fit(test).kneighbors(train[nearest])[1]
+        own = held_out & (around[:, 0] == np.arange(len(samples)))
+        other = np.where(own, around[:, 1], around[:, 0])
+        distance, beyond = (np.linalg.norm(train[nearest] - side, axis=1) for side in (samples, test[other]))
+        return distance / np.maximum(beyond, EPSILON)
+
+    return float((ratio(generated, False) < np.median(ratio(test, True))).mean())
 
 
 def _labels(labels, name, count):

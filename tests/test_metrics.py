@@ -243,6 +243,20 @@ def test_frechet_standard_error_is_the_spread_over_fresh_draws(shift, lowest, hi
     assert lowest < error / spread < highest
 
 
+def test_the_distance_at_infinity_has_no_bias_from_the_number_of_samples():
+    """Of equal distributions it is about 0 where the plain distance is far from it, whatever the number."""
+    real = rng(0).normal(size=(20_000, 20))
+    for count in (400, 2000):
+        sets = [rng(seed).normal(size=(count, 20)) for seed in range(1, 9)]
+        plain, ours = (
+            np.mean([measure(real, made) for made in sets])
+            for measure in (metrics.frechet_distance, metrics.frechet_at_infinity)
+        )
+        assert abs(ours) < 0.2 * plain
+    moved = rng(1).normal(size=(400, 20)) + 3 * np.eye(20)[0]
+    assert metrics.frechet_at_infinity(real, moved) == pytest.approx(9, rel=0.1)
+
+
 def test_jackknife_of_a_mean_and_of_sorted_rows():
     real, generated = (
         np.sort(rng().normal(size=(900, 1)), axis=0),
@@ -402,6 +416,28 @@ def test_memorization_knows_copies_from_fresh_samples():
     assert half["nearer_fraction"] > 0.5 and half["auc"] > 0.7
     with pytest.raises(ValueError, match="expected held-out samples"):
         metrics.memorization(train, train[:50], fresh)
+
+
+def test_copied_share_against_brute_force():
+    train, test, generated = cloud(70, 3), cloud(40, 3, 0)[:30] + 0.1, cloud(50, 3, 2)
+
+    def ratios(samples, left_out):
+        found = []
+        for number, sample in enumerate(samples):
+            model = train[np.linalg.norm(train - sample, axis=1).argmin()]
+            others = np.delete(test, number, axis=0) if left_out else test
+            found.append(np.linalg.norm(sample - model) / np.linalg.norm(others - model, axis=1).min())
+        return np.array(found)
+
+    expected = np.mean(ratios(generated, False) < np.median(ratios(test, True)))
+    assert metrics.copied_share(train, test, generated) == pytest.approx(expected)
+
+
+def test_copied_share_of_held_out_samples_is_a_half_and_of_copies_one():
+    train, test, fresh = np.split(rng().normal(size=(2600, 4)), [1000, 1800])
+    assert metrics.copied_share(train, test, fresh) == pytest.approx(0.5, abs=0.05)
+    assert metrics.copied_share(train, test, train[:500]) == 1
+    assert metrics.copied_share(train, test, 3 * fresh) < 0.2
 
 
 def test_small_distances_far_from_the_center_are_exact():
