@@ -131,9 +131,15 @@ class GAN(keras.Model):
             self.fid.reset_state()
 
     def test_step(self, real_images):
-        """Adds a batch of real images and as many generated ones to the distance: {"fid": of all so far}."""
+        """Adds a batch of real images and as many generated ones to the distance: {"fid": of all so far}.
+        Instead of real images their features (batch, dimensions) will do, which saves half of the time."""
         noise = self.validation_noise(tf.shape(real_images)[0])
-        self.fid.update_state(self.extract(real_images), self.extract(self.generate(noise)))
+        return self.compare(real_images, self.generate(noise))
+
+    def compare(self, real_images, generated_images):
+        """Adds images of both sides, or features of the real ones, to the distance, see test_step."""
+        real = real_images if real_images.shape.rank == 2 else self.extract(real_images)
+        self.fid.update_state(real, self.extract(generated_images))
         return {"fid": self.fid.result()}
 
     def validation_noise(self, count):
@@ -212,5 +218,4 @@ class ConditionalGAN(GAN):
         """Adds (images, labels) to the distance, see GAN."""
         real_images, labels = batch
         noise = self.validation_noise(tf.shape(real_images)[0])
-        self.fid.update_state(self.extract(real_images), self.extract(self.generate([noise, labels])))
-        return {"fid": self.fid.result()}
+        return self.compare(real_images, self.generate([noise, labels]))

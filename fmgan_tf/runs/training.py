@@ -158,10 +158,10 @@ def _own_folder(folder, strategy, resumed):
 
 
 def training_data(recipe, dataset, dimensions):
-    """What a recipe is trained on and watched by, in the range of its generator: (images, labels,
-    validation), float32 tensor (N, height, width, 1), the only copy; int64 (N,) or None; and what fit() takes
-    as validation_data, None where no more than the `dimensions` of val_fid's features. The test images are
-    kept for the final figure: whoever picks an epoch or a recipe by val_fid has not seen them."""
+    """What a recipe is trained on and watched by: (images, labels, validation), float32 tensor (N, height,
+    width, 1) in the range of its generator, the only copy; int64 (N,) or None; and what fit() takes as
+    validation_data, features of real images, None where there are no more than their `dimensions`. The test
+    images are kept for the final figure: whoever picks an epoch or a recipe by val_fid has not seen them."""
     scale, _ = data.RANGES[recipe.pixels]
     dataset, watched, watched_labels = data.parts(dataset, recipe.classes)
     images = tf.constant(scale(data.resize(dataset.train_images, recipe.image_size)))
@@ -171,7 +171,7 @@ def training_data(recipe, dataset, dimensions):
     labels = dataset.train_labels if recipe.conditional else None
     if len(watched) <= dimensions:
         return images, labels, None
-    watched = scale(data.resize(watched, recipe.image_size))
+    watched, _ = features.classifier_features(watched, label="features of validation images")
     validation = (watched, watched_labels) if recipe.conditional else watched
     return images, labels, tf.data.Dataset.from_tensor_slices(validation).batch(250)
 
