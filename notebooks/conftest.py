@@ -6,6 +6,13 @@ import functools
 import os
 import pathlib
 
+# Tests that run beside each other share the cores: more threads than cores mostly wait for one another
+os.environ.setdefault(
+    "OMP_NUM_THREADS",
+    str(max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))),
+)
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", os.environ["OMP_NUM_THREADS"])
+
 
 @functools.cache
 def stand_in():
