@@ -62,14 +62,30 @@ def parts(dataset, classes=10):
 
     With all ten classes the dataset's own training and test images; the first 5,000 training images, which
     are trained on as well, are watched. With fewer, the first `classes` are taken from all 70,000 images and
-    split 80/10/10, stratified, the same way every time.
+    split 80/10/10, stratified, the same way every time; the tenth to test on comes from the dataset's own
+    test images, which no extractor of features has seen.
     """
     if classes == len(dataset.class_names):
         return dataset, dataset.train_images[:VALIDATION_IMAGES], dataset.train_labels[:VALIDATION_IMAGES]
-    images = np.concatenate([dataset.train_images, dataset.test_images])
-    labels = np.concatenate([dataset.train_labels, dataset.test_labels])
-    train, validation, test = stratified_split(*select_classes(images, labels, range(classes)))
-    return dataset._make((*train, *test, *dataset[4:])), *validation
+    from sklearn.model_selection import train_test_split
+
+    own = select_classes(dataset.train_images, dataset.train_labels, range(classes))
+    unseen = select_classes(dataset.test_images, dataset.test_labels, range(classes))
+    tenth = (len(own[1]) + len(unseen[1])) // 10
+    seeded = {"train_size": tenth, "random_state": 0}
+    test_x, more_x, test_y, more_y = train_test_split(*unseen, stratify=unseen[1], **seeded)
+    images, labels = np.concatenate([own[0], more_x]), np.concatenate([own[1], more_y])
+    watched_x, train_x, watched_y, train_y = train_test_split(images, labels, stratify=labels, **seeded)
+    return dataset._make((train_x, train_y, test_x, test_y, *dataset[4:])), watched_x, watched_y
+
+
+def alike(labels, wanted, seed=0):
+    """Which of some real images, by their labels, int (N,), to take so that they have the class counts of
+    wanted, int (M,): their places, int (M,), shuffled; of a class that has too few, all."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    counts = np.bincount(wanted)
+    chosen = [order[labels[order] == label][:count] for label, count in enumerate(counts)]
+    return np.random.default_rng(seed).permutation(np.concatenate(chosen))
 
 
 def resize(images, image_size):

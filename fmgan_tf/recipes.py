@@ -109,10 +109,12 @@ RECIPES = {
             pixels="sigmoid",
             conditional=True,
             classes=2,
-            batch_size=256,
+            batch_size=32,
             generator_learning_rate=4e-4,
             discriminator_learning_rate=4e-4,
-            patience=10,
+            cooldown=0.5,
+            ema_decay=0.998,
+            patience=25,
         ),
     )
 }

@@ -97,6 +97,27 @@ def test_parts(blobs):
     np.testing.assert_array_equal(dataset.train_images, again.train_images)
 
 
+def test_two_classes_are_tested_on_images_of_the_test_set(fashion_mnist):
+    dataset, watched, watched_labels = data.parts(fashion_mnist, classes=2)
+    test = {image.tobytes() for image in fashion_mnist.test_images}
+    assert all(image.tobytes() in test for image in dataset.test_images)
+    sizes = [len(part) for part in (dataset.train_labels, watched_labels, dataset.test_labels)]
+    pairs = sum(sizes)
+    assert sizes[1:] == [pairs // 10] * 2
+    for part in (dataset.train_labels, watched_labels, dataset.test_labels):
+        assert np.bincount(part).tolist() == pytest.approx([len(part) / 2] * 2, abs=1)
+
+
+def test_alike_takes_as_many_of_every_class():
+    labels = np.random.default_rng(0).integers(0, 4, 500)
+    wanted = np.repeat([0, 2, 3], [10, 70, 40])
+    chosen = data.alike(labels, wanted)
+    assert len(set(chosen.tolist())) == 120
+    np.testing.assert_array_equal(np.bincount(labels[chosen], minlength=4), [10, 0, 70, 40])
+    np.testing.assert_array_equal(chosen, data.alike(labels, wanted))
+    assert len(data.alike(labels, np.zeros(400, int))) == np.sum(labels == 0)
+
+
 def test_batches_with_labels():
     images = np.arange(10, dtype="float32")[:, None, None, None] * np.ones((1, 2, 2, 1), "float32")
     labels = np.arange(10) % 3
