@@ -105,8 +105,9 @@ def parser():
         command("--label-as", choices=forms, help="how it takes its label")
         command("--pixels", choices=("unit", "tanh", "byte"), help="its range: [0, 1], [-1, 1] or [0, 255]")
         command("--fit", choices=("crop", "resize"), help="how its images become 28 x 28")
-    text = "whose features (default: classifier, which gives FID-FMNIST; inception takes an hour)"
-    evaluate("--extractor", choices=("classifier", "inception"), default="classifier", help=text)
+    text = "whose features KID, precision and recall are of (default: classifier; inception takes an hour)"
+    choices = ("classifier", "label-free", "random", "inception")
+    evaluate("--extractor", choices=choices, default="classifier", help=text)
     evaluate("--inception-weights", metavar="FILE", help="default: Keras's cache, else a download of 88 MB")
     evaluate("--json", action="store_true", help="print JSON instead of a table")
     evaluate("--output", type=pathlib.Path, help="folder for evaluation.json and pictures")

@@ -1,6 +1,9 @@
-"""Images to features, on which generators are measured: the shipped classifier's, and InceptionV3's.
+"""Images to features, on which generators are measured.
 
-Images of another dtype or shape than expected, and missing or damaged models, are an InputError.
+The shipped classifier's give FID-FMNIST. A distance is only as good as its features, so there are second
+opinions: those of a shipped network that has never seen a label, of one that has never seen an image, and
+InceptionV3's. Images of another dtype or shape than expected, and missing or damaged models, are an
+InputError.
 """
 
 import contextlib
@@ -41,10 +44,52 @@ def classifier():
 
 
 @functools.cache
-def _both_outputs():
-    model = classifier()
-    both = keras.Model(model.input, [model.get_layer("features").output, model.output])
-    return tf.function(functools.partial(both, training=False), reduce_retracing=True)
+def label_free():
+    """The shipped network that has seen no label; fmgan_tf.bench.label_free made it, and says how.
+
+    Returns:
+        keras.Model, float32 (batch, 28, 28, 1) in [-1, 1] -> (batch, 64).
+    """
+    return keras.models.load_model(pretrained.verified("label-free/encoder.keras"), compile=False)
+
+
+@functools.cache
+def random():
+    """The control, whose weights are random, the same on every machine: it has seen no image at all.
+
+    Returns:
+        keras.Model, float32 (batch, 28, 28, 1) in [-1, 1] -> (batch, 64), averages over the image.
+    """
+    image = x = keras.Input((28, 28, 1))
+    generator = np.random.default_rng(0)
+    for filters in (32, 64, 64):
+        layer = keras.layers.Conv2D(filters, 4, strides=2, padding="same", use_bias=False, activation="relu")
+        shape = (4, 4, x.shape[-1], filters)
+        x = layer(x)
+        # With this deviation the signal neither fades nor grows: He et al. 2015, arXiv 1502.01852
+        deviation = np.sqrt(2 / np.prod(shape[:-1]))
+        layer.set_weights([generator.normal(0, deviation, shape).astype("float32")])
+    return keras.Model(image, keras.layers.GlobalAveragePooling2D()(x))
+
+
+@functools.cache
+def _outputs(name):
+    """What a network makes of a batch, compiled: a list, of the classifier its features and its logits."""
+    model = {"classifier": classifier, "label-free": label_free, "random": random}[name]()
+    outputs = model.outputs
+    if name == "classifier":
+        outputs = [model.get_layer("features").output, *outputs]
+    return tf.function(
+        functools.partial(keras.Model(model.input, outputs), training=False), reduce_retracing=True
+    )
+
+
+def _extract(name, images, label, batch_size=500):
+    images, found = data.resize(_check(images), 28), []
+    for batch in data.in_batches(images, batch_size, label):
+        outputs = keras.tree.flatten(_outputs(name)(data.to_tanh_range(batch)))
+        found.append([output.numpy() for output in outputs])
+    return [np.concatenate(output) for output in zip(*found, strict=True)]
 
 
 def classifier_features(images, batch_size=500, label="classifier features"):
@@ -58,13 +103,18 @@ def classifier_features(images, batch_size=500, label="classifier features"):
     Returns:
         (features, labels): float32 (N, 128) and int64 (N,) in [0, 9].
     """
-    images = data.resize(_check(images), 28)
-    features, labels = [], []
-    for batch in data.in_batches(images, batch_size, label):
-        feature, logits = _both_outputs()(data.to_tanh_range(batch))
-        features.append(feature.numpy())
-        labels.append(logits.numpy().argmax(1))
-    return np.concatenate(features), np.concatenate(labels)
+    features, logits = _extract("classifier", images, label, batch_size)
+    return features, logits.argmax(1)
+
+
+def label_free_features(images, label="label-free features"):
+    """Features, float32 (N, 64), that no label has shaped, of images as in classifier_features."""
+    return _extract("label-free", images, label)[0]
+
+
+def random_features(images, label="random features"):
+    """Features, float32 (N, 64), of a network with random weights, of images as in classifier_features."""
+    return _extract("random", images, label)[0]
 
 
 def recognized_among(classes, features):

@@ -121,17 +121,23 @@ def keep(run, group=None):
 
 def table(group=None):
     """A Markdown table of results, from the records in assets/, or in one of its groups, see keep."""
-    found = (pretrained.ASSETS / (group or "")).glob("*/evaluation.json")
-    columns = "recipe|seconds|images/s|FID-FMNIST (floor)|precision|recall|label agreement".split("|")
+    found = sorted((pretrained.ASSETS / (group or "")).glob("*/evaluation.json"))
+    reports = [
+        (json.loads((path.parent / "run.json").read_text()), json.loads(path.read_text())) for path in found
+    ]
+    distances = {"fid_fmnist": "FID-FMNIST (floor)", "label_free_distance": "label-free distance (floor)"}
+    distances = {
+        key: text for key, text in distances.items() if all(key in each["figures"] for _, each in reports)
+    }
+    columns = ["recipe", "seconds", "images/s", *distances.values(), "precision", "recall", "label agreement"]
     lines = [f"| {' | '.join(columns)} |", "|" + " --- |" * len(columns)]
-    for folder in sorted(path.parent for path in found):
-        run, report = (json.loads((folder / file).read_text()) for file in ("run.json", "evaluation.json"))
+    for run, report in reports:
         figures = report["figures"]
-        fid = figures["fid_fmnist"]
         cells = [f"`{run['recipe']['name']}`", f"{run['seconds']:,.0f}", f"{run['images_per_second']:,}"]
-        cells += [f"{fid['value']:.2f} ± {fid['standard_error']:.2f} ({fid['floor']:.2f})"]
-        for figure in (figures["precision"], figures["recall"]):
-            cells.append(f"{figure['value']:.2f} ({figure['floor']:.2f})")
+        for row in map(figures.get, distances):
+            cells.append(f"{row['value']:.2f} ± {row['standard_error']:.2f} ({row['floor']:.2f})")
+        for row in (figures["precision"], figures["recall"]):
+            cells.append(f"{row['value']:.2f} ({row['floor']:.2f})")
         cells += [f"{figures['label_agreement']['value']:.1%}" if "label_agreement" in figures else ""]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

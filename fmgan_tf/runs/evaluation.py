@@ -1,9 +1,9 @@
 """Evaluates images, or a generator, against the real test images: every figure with its uncertainty and
 floor.
 
-The floor is what real training images score in the place of the generated ones, at the same number: no
-generator can be expected to do better. It is not zero: distances between finite samples never are, and the
-classifier knows the training images, which sets their features a little apart.
+The floor is what real training images score in the place of the generated ones, as many and with the same
+class counts: no generator can be expected to do better. It is not zero: distances between finite samples
+never are, and the classifier knows the training images, which sets their features a little apart.
 """
 
 import json
@@ -21,6 +21,26 @@ from fmgan_tf.runs import sources
 from fmgan_tf.runs.folder import versions, writable
 
 INCEPTION_FEATURES = 2048
+# Name of its distance, what it is, and features float (N, dimensions) of (a Side, a text for the progress
+# bar, what features.inception() returned)
+EXTRACTORS = {
+    "classifier": ("fid_fmnist", "the shipped classifier", lambda side, label, model: side.features),
+    "label-free": (
+        "label_free_distance",
+        "the shipped network that has seen no label",
+        lambda side, label, model: features.label_free_features(side.images, label),
+    ),
+    "random": (
+        "random_distance",
+        "a convolutional network with random weights",
+        lambda side, label, model: features.random_features(side.images, label),
+    ),
+    "inception": (
+        "inception_distance",
+        "keras.applications.InceptionV3",
+        lambda side, label, model: features.inception_features(side.images, model=model, label=label),
+    ),
+}
 NEIGHBOR_SUBSET = 2000  # images a side from which the uncertainty of neighbor figures is estimated
 ACCURACY_STEPS = 320  # four passes over 10,000 images, more over fewer
 MEMORIZATION_IMAGES = 2000
@@ -28,14 +48,18 @@ MEMORIZATION_PARTS = 5
 UNSEEN = {"floor_is": "real test images, which the classifier has not seen"}
 NAMES = {
     "fid_fmnist": "FID-FMNIST",
+    "fid_fmnist_infinity": "FID-FMNIST, N to infinity",
+    "label_free_distance": "label-free distance",
+    "random_distance": "distance on random features",
     "inception_distance": "Inception distance",
     "kid": "KID",
     "label_agreement": "label agreement",
     "label_agreement_among_known": "the same, among known classes",
-    "classification_accuracy": "classification accuracy score",
+    "quick_accuracy_score": "quick accuracy score",
     "memorization_median_ratio": "memorization: median ratio",
     "memorization_nearer_fraction": "memorization: nearer fraction",
     "memorization_auc": "memorization: AUC",
+    "memorization_copied_share": "memorization: copied share",
 }
 
 
@@ -97,7 +121,9 @@ def prepare(source, dataset, samples=10_000, seed=0, fewest=200, with_floor=Fals
     test = random.permutation(len(dataset.test_images))[:count]
     real, floor = Side.of(dataset.test_images[test], dataset.test_labels[test], "test"), None
     if with_floor:
-        train = random.permutation(len(dataset.train_images))[:count]
+        # Where no labels were asked for, the generated images have to match those of the test images
+        wanted = drawn.labels if asked else np.resize(dataset.test_labels[test], count)
+        train = data.alike(dataset.train_labels, wanted, seed)
         floor = Side.of(dataset.train_images[train], dataset.train_labels[train], "training")
     if not asked:  # all sides alike: by what is recognized
         real = real._replace(labels=real.recognized)
@@ -122,15 +148,24 @@ def _share(right):
     return share, np.sqrt(share * (1 - share) / max(len(right), 1))
 
 
+def _frechet(real, generated):
+    """(Frechet distance, standard error) of features, float (N, dimensions)."""
+    with threadpool_limits(1 if real.shape[1] < 1000 else None):
+        return metrics.frechet_distance(real, generated), metrics.frechet_standard_error(real, generated)
+
+
 def _neighbor_figures(real, generated):
     return *metrics.precision_recall(real, generated), *metrics.density_coverage(real, generated)
 
 
 def distribution_figures(real, generated):
-    """The figures that compare features, float (N, dimensions): a dict from "frechet", "kid", "precision",
-    "recall", "density" and "coverage" to (value, standard error)."""
+    """The figures that compare features, float (N, dimensions): a dict from "frechet", "infinity" (NaN of too
+    few), "kid", "precision", "recall", "density" and "coverage" to (value, standard error)."""
     with threadpool_limits(1 if real.shape[1] < 1000 else None):
-        distance = metrics.frechet_distance(real, generated), metrics.frechet_standard_error(real, generated)
+        infinity = np.nan, np.nan
+        if len(generated) // 2 > real.shape[1]:
+            at = metrics.frechet_at_infinity
+            infinity = at(real, generated), metrics.jackknife(at, real, generated, groups=10)
     size = min(1000, len(real) // 4, len(generated) // 4)
     kid = metrics.kernel_distance(real, generated, subsets=30, subset_size=size)
     # Their jackknife takes minutes at full size: it is done on fewer, and scaled as 1 / sqrt(N)
@@ -139,7 +174,7 @@ def distribution_figures(real, generated):
         errors = metrics.jackknife(_neighbor_figures, real[:few], generated[:few], groups=10)
     errors *= np.sqrt(few / min(len(real), len(generated)))
     names, values = ("precision", "recall", "density", "coverage"), _neighbor_figures(real, generated)
-    figures = {"frechet": distance, "kid": kid}
+    figures = {"frechet": _frechet(real, generated), "infinity": infinity, "kid": kid}
     return figures | dict(zip(names, zip(values, errors, strict=True), strict=True))
 
 
@@ -156,10 +191,10 @@ def class_distances(real, real_labels, generated, generated_labels, classes=10):
 
 
 def memorization_figures(train, test, generated):
-    """metrics.memorization on disjoint parts of the first 2,000 test and generated images, uint8 (N, 28, 28,
-    1): a dict from its names to (mean, standard error) over the parts; empty where images are too few. On
-    pixels halved to 14 x 14: a copied image has the very pixels of its model, and 60,000 images need no
-    features."""
+    """metrics.memorization and metrics.copied_share on disjoint parts of the first 2,000 test and generated
+    images, uint8 (N, 28, 28, 1): a dict from names to (mean, standard error) over the parts; empty where
+    images are too few. On pixels halved to 14 x 14: a copied image has the very pixels of its model, and
+    60,000 images need no features."""
     test, generated = test[:MEMORIZATION_IMAGES], generated[:MEMORIZATION_IMAGES]
     if min(len(test), len(generated)) < 20 * MEMORIZATION_PARTS:
         return {}
@@ -170,14 +205,16 @@ def memorization_figures(train, test, generated):
 
     train, test, generated = halve(train), halve(test), halve(generated)
     count = MEMORIZATION_PARTS
-    parts = [metrics.memorization(train, test[part::count], generated[part::count]) for part in range(count)]
+    sides = [(train, test[part::count], generated[part::count]) for part in range(count)]
+    parts = [metrics.memorization(*part) | {"copied_share": metrics.copied_share(*part)} for part in sides]
     values = {name: [part[name] for part in parts] for name in parts[0]}
     return {name: (np.mean(value), np.std(value, ddof=1) / np.sqrt(count)) for name, value in values.items()}
 
 
-def classification_accuracy(images, labels, dataset, seed=0):
+def quick_accuracy_score(images, labels, dataset, seed=0):
     """(accuracy, standard error) on the real test images of a small classifier trained on these images alone:
-    uint8 (N, 28, 28, 1), int (N,). Source: Ravuri and Vinyals 2019, https://arxiv.org/abs/1905.10887."""
+    uint8 (N, 28, 28, 1), int (N,). It trains for seconds, far from convergence: fmgan_tf.bench.accuracy has
+    the long form. Source: Ravuri and Vinyals 2019, https://arxiv.org/abs/1905.10887."""
     steps = -(-len(images) // 128)
     epochs = max(1, ACCURACY_STEPS // steps)
     shares, errors = [], []
@@ -232,13 +269,35 @@ def agreement_figures(sides):
     return figures
 
 
+def distances(sides, chosen, model=None):
+    """What the extractors say of the sides: a dict from names to what figure() gives. It holds the distance
+    on all features, InceptionV3's only if `chosen`, and distribution_figures on the chosen ones, a key of
+    EXTRACTORS. `model` is what features.inception() returned."""
+    figures, rest = {}, {}
+    for key, (name, how, extract) in EXTRACTORS.items():
+        if key == "inception" and key != chosen:
+            continue
+        sets = (("test", sides.real), ("generated", sides.generated), ("training", sides.floor))
+        real, *both = (extract(side, f"{key}: {what} images", model) for what, side in sets)
+        if key == chosen:
+            own, below = (distribution_figures(real, side) for side in both)
+        else:
+            own, below = ({"frechet": _frechet(real, side)} for side in both)
+        found = {what: figure(own[what], below[what], len(both[0]), how) for what in own}
+        figures[name] = found.pop("frechet")
+        if found:
+            rest = {f"{name}_infinity": found.pop("infinity")} | found
+    return figures | rest
+
+
 def evaluate(
     source, dataset, samples=10_000, seed=0, extractor="classifier", inception_weights="imagenet", output=None
 ):
     """Every figure of one source, see prepare; evaluation.json, classes.png and realism.png go to the folder
     `output`.
     Args:
-        extractor: "classifier" or "inception", with inception_weights, see features.inception.
+        extractor: key of EXTRACTORS, whose features KID, precision, recall, density and coverage are of;
+            "inception" takes inception_weights, see features.inception.
     Returns:
         dict; its `figures`, and each value in `classes`, hold what figure() gives by the figure's name.
     Raises:
@@ -259,36 +318,25 @@ def evaluate(
     sides = prepare(source, dataset, samples, seed, fewest, with_floor=True)
     generated, real, floor = sides.generated, sides.real, sides.floor
     labels = "asked for" if sides.asked else "recognized by the classifier, for none were asked for"
-    how = f"{dataset.name} classifier", None
-    if inception:
-        how = "keras.applications.InceptionV3", features.INCEPTION_NOTE
     report = {"source": source.name, "remarks": sides.remarks, "samples": len(generated.images)}
     report |= {"real_samples": len(real.images), "seed": seed, "labels": labels}
-    report |= {"extractor": how[0], "note": how[1]}
+    report |= {"extractor": extractor, "note": features.INCEPTION_NOTE if inception else None}
     classes = class_figures(sides)
-    points = real.features, generated.features, floor.features
-    if inception:
-        points = []
-        for what, side in (("test", real), ("generated", generated), ("training", floor)):
-            label = f"InceptionV3: {what} images"
-            points.append(features.inception_features(side.images, model=inception, label=label))
     print("distances and neighbors...", file=sys.stderr, flush=True)
-    own, below = (distribution_figures(points[0], side) for side in points[1:])
-    figures = {key: figure(own[key], below[key], len(generated.images), report["extractor"]) for key in own}
-    figures = {"inception_distance" if inception else "fid_fmnist": figures.pop("frechet")} | figures
+    figures = distances(sides, extractor, inception)
     if sides.asked:
         figures |= agreement_figures(sides)
     print("memorization...", file=sys.stderr, flush=True)
-    expected = {"median_ratio": (1.0, 0.0), "nearer_fraction": (0.01, 0.0), "auc": (0.5, 0.0)}
+    expected = {"median_ratio": 1.0, "nearer_fraction": 0.01, "auc": 0.5, "copied_share": 0.5}
     looked_at = min(len(generated.images), MEMORIZATION_IMAGES)
     for key, value in memorization_figures(sides.dataset.train_images, real.images, generated.images).items():
         how = {"extractor": "pixels halved to 14 x 14", "floor_is": "real test images, by definition"}
-        figures[f"memorization_{key}"] = figure(value, expected[key], looked_at, **how)
+        figures[f"memorization_{key}"] = figure(value, (expected[key], 0.0), looked_at, **how)
     if sides.asked:
-        print("classification accuracy score...", file=sys.stderr, flush=True)
-        scores = [classification_accuracy(*side[:2], sides.dataset, seed) for side in (generated, floor)]
+        print("quick accuracy score...", file=sys.stderr, flush=True)
+        scores = [quick_accuracy_score(*side[:2], sides.dataset, seed) for side in (generated, floor)]
         how = "a small classifier trained on them"
-        figures["classification_accuracy"] = figure(*scores, len(generated.images), how)
+        figures["quick_accuracy_score"] = figure(*scores, len(generated.images), how)
     report |= {"figures": figures, "classes": classes, "data": dataset.source, "versions": versions()}
     report["seconds"] = round(time.perf_counter() - start, 1)
     if output is not None:
