@@ -88,14 +88,13 @@ def show_training_curves(steps, guessing=GUESSING, system="", moments=()):
             axis.axvline(moment, color=GRAY, linewidth=0.5)
         axis.spines[["top", "right"]].set_visible(False)
     guessing = [np.broadcast_to(values, count) for values in guessing]
-    for values, color in zip(guessing, (BLUE, ORANGE), strict=True):
+    for values, color, side in zip(guessing, (BLUE, ORANGE), ("bottom", "top"), strict=True):
         if count:
             number = f"{values[-1] + 0.0:.2g}"  # no "-0"
             text = {"1.386": "2 ln 2", "0.693": "ln 2"}.get(f"{values[-1]:.3f}", number)
             top.plot(steps["step"], values, color=color, linestyle=":", linewidth=1.5)
-            top.annotate(
-                text, (1.005, values[-1]), xycoords=("axes fraction", "data"), va="center", color=color
-            )
+            at = (1.005, values[-1])
+            top.annotate(text, at, xycoords=("axes fraction", "data"), va=side, color=color)
     bottom.axhline(0.5, color=GRAY, linestyle=":", linewidth=1.5)
     title = "losses (dotted: of a discriminator that only guesses)"
     top.set(ylabel="loss", title=f"{system}: {title}" if system else title.capitalize())
@@ -105,7 +104,7 @@ def show_training_curves(steps, guessing=GUESSING, system="", moments=()):
         lowest = min(0.0, float(np.min(steps["generator_loss"])))
         top.set_ylim(lowest, 1.25 * max(1.5, float(highest), np.max(guessing)))
     for axis in (top, bottom):
-        axis.legend(loc="upper left", frameon=False, ncols=2)
+        axis.legend(loc="upper left", edgecolor="none", ncols=2)
     figure.tight_layout()
     return figure
 
@@ -143,7 +142,7 @@ def show_confusion(confusion, names):
     for (row, column), count in np.ndenumerate(confusion):
         if count:
             color = "white" if shares[row, column] > 0.5 else "black"
-            axis.text(column, row, count, ha="center", va="center", fontsize=8, color=color)
+            axis.text(column, row, count, ha="center", va="center", fontsize=9, color=color)
     axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
     axis.set_yticks(range(len(names)), names)
     accuracy = confusion.trace() / max(confusion.sum(), 1)

@@ -101,6 +101,15 @@ def test_outputs_are_those_of_the_current_code(path):
     )
 
 
+@each_notebook
+def test_every_picture_has_alternative_text(path):
+    for cell in json.loads(path.read_text())["cells"]:
+        pictures = [each for each in cell.get("outputs", []) if "image/png" in each.get("data", {})]
+        texts = [each["metadata"].get("image/png", {}).get("alt") for each in pictures]
+        assert texts == cell["metadata"].get("alt", []), cell["id"]
+        assert all(20 <= len(text) <= 300 for text in texts), cell["id"]
+
+
 def test_the_digest_is_of_code_alone():
     cells = [{"cell_type": "code", "source": ["from fmgan_tf import losses\n", "x = 1  # a comment"]}]
     digest = notebooks.digest({"cells": cells})

@@ -31,68 +31,74 @@ GRAYS = {"cmap": "gray", "vmin": 0, "vmax": 255}
 LARGE_EFFECT = 0.2  # smaller differences of attributes are not called a finding, however significant
 
 
-def show_embedding(places, labels, is_real, title, images=None):
-    """The same points (N, 2) in two panels, real and generated, colored by class, with its name at its
-    middle; with images, some of them as small pictures on the right panel."""
-    figure, axes = plt.subplots(1, 2, figsize=(11, 5), sharex=True, sharey=True)
-    panels = {"real test images": is_real, "generated images": ~is_real}
-    for axis, (name, chosen) in zip(axes, panels.items(), strict=True):
-        axis.scatter(*places[~chosen].T, s=2, color="#DDDDDD", rasterized=True)
+def show_embedding(places, labels, is_real, title, images=None, system="generated images"):
+    """The same points (N, 2) in two panels, real and those of the system, colored by class, with its name at
+    its middle; with images, some of the system's as small pictures in a third."""
+    count, width = (2, 11) if images is None else (3, 13.5)
+    figure, axes = plt.subplots(1, count, figsize=(width, 5.2), sharex=True, sharey=True)
+    panels = {"real test images": is_real, system: ~is_real}
+    near = np.ptp(places, axis=0) * (0.17, 0.06)  # names nearer than that would cover one another
+    for axis, (name, chosen) in zip(axes, panels.items(), strict=False):
+        taken = []
+        axis.scatter(*places[~chosen].T, s=2, color="#CCCCCC", rasterized=True)
         for label in np.unique(labels[chosen]):
             here, color = places[chosen & (labels == label)], COLORS[label]
             axis.scatter(*here.T, s=3, color=color, rasterized=True)
-            box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": color, "alpha": 0.85}
+            box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": color, "alpha": 0.75}
             middle, text = np.median(here, axis=0), fashion_mnist.CLASS_NAMES[label]
+            for other in taken:
+                if (np.abs(middle - other) < near).all():
+                    middle[1] = other[1] + np.copysign(near[1], middle[1] - other[1])
+            taken.append(middle)
             axis.annotate(text, middle, ha="center", va="center", fontsize=9, zorder=5, bbox=box)
-        axis.set(title=f"{name} (gray: the others)", xlabel=f"{title}, first axis", xticks=[], yticks=[])
-    axes[0].set_ylabel(f"{title}, second axis")
+        axis.set(title=f"{name} (gray: the others)", xlabel="first axis", xticks=[], yticks=[])
+    axes[0].set_ylabel("second axis")
+    figure.suptitle(f"{title}: real test images and {system}")
     if images is not None:
-        place_thumbnails(axes[1], places[~is_real], images[~is_real])
+        place_thumbnails(axes[2], places[~is_real], images[~is_real])
+        axes[2].set(title=f"{system}, some as pictures", xlabel="first axis")
     figure.tight_layout()
     return figure
 
 
-def place_thumbnails(axis, places, images, most=70):
-    """Small pictures on a scatter, one in every cell of a coarse grid that holds a point."""
-    span = np.ptp(places, axis=0)
-    cells = np.floor((places - places.min(0)) / (span + 1e-9) * 14).astype(int)
-    _, chosen = np.unique(cells, axis=0, return_index=True)
-    size = span / 18
-    for index in chosen[:: max(1, len(chosen) // most)]:
-        x, y = places[index]
-        extent = (x - size[0] / 2, x + size[0] / 2, y - size[1] / 2, y + size[1] / 2)
-        axis.imshow(255 - images[index, :, :, 0], **GRAYS, extent=extent, aspect="auto", zorder=3)
+def place_thumbnails(axis, places, images, cells=16):
+    """Small pictures, one in every cell of a coarse grid that holds a point, of the first there."""
+    low, size = places.min(0).astype("float64"), 1.001 * np.ptp(places, axis=0) / cells + 1e-9
+    corners, chosen = np.unique(np.floor((places - low) / size), axis=0, return_index=True)
+    for (x, y), index in zip(low + corners * size, chosen, strict=True):
+        extent = (x, x + 0.95 * size[0], y, y + 0.95 * size[1])
+        axis.imshow(images[index, :, :, 0], **GRAYS, extent=extent, aspect="auto")
+    axis.use_sticky_edges = False  # or pictures at the border would lie on the frame
     axis.autoscale()
 
 
-def show_confusion(asked, recognized, classes):
+def show_confusion(asked, recognized, classes, system="Generated images"):
     """The classes asked for against those recognized, as shares of each row."""
     counts = np.zeros((10, 10), int)
     np.add.at(counts, (asked, recognized), 1)
     figure = plots.show_confusion(counts, list(fashion_mnist.CLASS_NAMES))
     axis, share = figure.axes[0], (asked == recognized).mean()
-    axis.set(ylabel="asked for", title=f"Generated images: {share:.1%} recognized as asked")
+    axis.set(ylabel="asked for", title=f"{system}: {share:.1%} recognized as asked")
     axis.set_ylim(max(classes) + 0.5, min(classes) - 0.5)
     return figure
 
 
-def show_class_figures(rows):
+def show_class_figures(rows, title=None):
     """Bars of diversity, precision and recall for every class."""
-    names, colors = ([of[label] for label in rows] for of in (fashion_mnist.CLASS_NAMES, COLORS))
+    names = [fashion_mnist.CLASS_NAMES[label] for label in rows]
     figure, axes = plt.subplots(3, 1, figsize=(7.5, 6), sharex=True)
     for axis, key in zip(axes, ("diversity", "precision", "recall"), strict=True):
-        axis.bar(range(len(names)), [row[key] for row in rows.values()], color=colors)
+        axis.bar(range(len(names)), [row[key] for row in rows.values()], color=plots.BLUE)
         axis.set_ylabel(key)
         axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set(ylabel="diversity (real: 1)", title=title)
     axes[0].axhline(1.0, color=plots.GRAY, linestyle=":")
-    where = ("axes fraction", "data")
-    axes[0].annotate("as real", (1.005, 1.0), xycoords=where, va="center", color=plots.GRAY)
     axes[-1].set_xticks(range(len(names)), names, rotation=30, ha="right")
     figure.tight_layout()
     return figure
 
 
-def show_attributes(real_images, images):
+def show_attributes(real_images, images, title=None):
     """Histograms of the attributes, real and generated."""
     real, generated = analysis.attributes(real_images), analysis.attributes(images)
     figure, axes = plt.subplots(1, len(real), figsize=(12, 3))
@@ -105,77 +111,81 @@ def show_attributes(real_images, images):
         axis.set(xlabel=name, yticks=[])
         axis.spines[["top", "right", "left"]].set_visible(False)
     axes[0].set_ylabel("how often")
-    axes[0].legend(frameon=False, fontsize=8)
+    axes[0].legend(frameon=False, fontsize=9)
+    figure.suptitle(title)
     figure.tight_layout()
     return figure
 
 
-def show_extremes(images, count=12):
+def show_extremes(images, count=12, title=None):
     """The images with the least and the most of every attribute."""
     sheet, names = [], []
     for name, values in analysis.attributes(images).items():
         order = np.argsort(values)
         sheet += [images[order[:count]], images[order[-count:]]]
         names += [f"least {name}", f"most {name}"]
-    return _labeled_rows(np.concatenate(sheet), count, names)
+    return _labeled_rows(np.concatenate(sheet), count, names, title)
 
 
-def _labeled_rows(images, columns, names):
+def _labeled_rows(images, columns, names, title=None):
     """A sheet with room for long row labels."""
     sheet = plots.tile(images, columns, scale=2)
     height, width = (pixels / 100 for pixels in sheet.shape)
-    left, top = 1.6, 0.05
+    left, top = 1.75, 0.35 if title else 0.05
     figure = plt.figure(figsize=(left + width, top + height))
     axis = figure.add_axes((left / (left + width), 0, width / (left + width), height / (top + height)))
     axis.imshow(sheet, **GRAYS, aspect="auto")
-    axis.set_xticks([])
+    axis.set(xticks=[], title=title)
     axis.set_yticks([(row + 0.5) * sheet.shape[0] / len(names) for row in range(len(names))], names)
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
     return figure
 
 
-def show_neighbors(images, train_images, count=16):
+def show_neighbors(images, train_images, count=16, title=None):
     """Generated images above their nearest training images, most alike first: (Figure, distances (N,))."""
     index, distances = analysis.nearest(images, train_images)
     order = np.argsort(distances)
     alike, usual = order[:count], order[len(order) // 2 :][:count]
     sheet = [part for row in (alike, usual) for part in (images[row], train_images[index[row]])]
-    names = ["most alike", "nearest training", "usual", "nearest training"]
-    return _labeled_rows(np.concatenate(sheet), count, names), distances
+    names = ["generated, most alike", "nearest training", "generated, usual", "nearest training"]
+    return _labeled_rows(np.concatenate(sheet), count, names, title), distances
 
 
-def show_interpolations(walks):
+def show_interpolations(walks, title=None):
     """The first walk of either kind, and how long the noise is along the way."""
     figure, axes = plt.subplots(3, 1, figsize=(9.5, 4), height_ratios=(1, 1, 2.2))
     for axis, (kind, walk) in zip(axes, walks.items(), strict=False):
         axis.imshow(plots.tile(walk["images"], len(walk["images"])), **GRAYS)
         axis.set(xticks=[], yticks=[])
         axis.set_ylabel(kind, rotation=0, ha="right", va="center")
-    for (kind, walk), style in zip(walks.items(), ("-", "--"), strict=True):
-        axes[2].plot(np.linspace(0, 1, len(walk["norm"])), walk["norm"], style, label=kind)
-    axes[2].set(xlabel="share of the way", ylabel="length of the noise\n(ends: 1)", ylim=(0, 1.1))
+    looks = (plots.BLUE, "-"), (plots.ORANGE, "--")
+    for (kind, walk), (color, style) in zip(walks.items(), looks, strict=True):
+        axes[2].plot(np.linspace(0, 1, len(walk["norm"])), walk["norm"], style, color=color, label=kind)
+    axes[2].margins(x=0.5 / (len(walk["norm"]) - 1))  # so that each image stands above its share of the way
+    axes[2].set(xlabel="share of the way", ylabel="noise length (ends: 1)", ylim=(0, 1.1))
+    axes[0].set_title(title)
     axes[2].legend(frameon=False)
     axes[2].spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     return figure
 
 
-def show_directions(generator, found, seed=0, reach=3.0, steps=9, label=None):
+def show_directions(generator, found, seed=0, reach=3.0, steps=9, label=None, title=None):
     """Sweeps of one noise vector along each direction, from -reach to reach."""
     start = generation.sample_noise(seed, 1, generator.latent_dim)
     way = np.linspace(-reach, reach, steps)[:, None]
     sweep = np.concatenate([start + way * direction for direction in found])
     images = data.resize(analysis.images_along(generator, sweep, label), 28)
-    return _labeled_rows(images, steps, [f"direction {number + 1}" for number in range(len(found))])
+    return _labeled_rows(images, steps, [f"direction {number + 1}" for number in range(len(found))], title)
 
 
-def show_classes_by_noise(generator, seed=0, columns=12):
+def show_classes_by_noise(generator, seed=0, columns=12, title=None):
     """The same noise through all labels: a column for every noise vector, a row for every class."""
     classes = range(generator.classes)
     noise = np.tile(generation.sample_noise(seed, columns, generator.latent_dim), (generator.classes, 1))
     images = data.resize(generation.sample_images(generator, noise, np.repeat(classes, columns)), 28)
-    return _labeled_rows(images, columns, fashion_mnist.CLASS_NAMES[: generator.classes])
+    return _labeled_rows(images, columns, fashion_mnist.CLASS_NAMES[: generator.classes], title)
 
 
 def cluster_table(sides, seed=0):
