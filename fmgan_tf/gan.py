@@ -118,11 +118,12 @@ class GAN(keras.Model):
         """Makes evaluate() and fit(validation_data=...) measure "fid", the averaged generator's distance.
 
         The extractor is a function of images (batch, height, width, 1) in the generator's range that returns
-        (batch, dimensions), see features.classifier_extractor. It takes more images than dimensions.
+        (batch, dimensions), see features.classifier_extractor. It takes more images than dimensions. Real
+        images may also come as features already, extracted once for all passes.
         """
         self.fid = metrics.FrechetDistance(dimensions, name="fid")
         # Behind a function Keras does not see the extractor's weights, which would bloat every checkpoint
-        self.extract = lambda images: extractor(images)
+        self.extract = lambda images: images if images.shape.rank == 2 else extractor(images)
 
     def reset_metrics(self):
         """What fit() calls before every epoch and evaluate() before every pass."""
@@ -131,15 +132,9 @@ class GAN(keras.Model):
             self.fid.reset_state()
 
     def test_step(self, real_images):
-        """Adds a batch of real images and as many generated ones to the distance: {"fid": of all so far}.
-        Instead of real images their features (batch, dimensions) will do, which saves half of the time."""
+        """Adds a batch of real images and as many generated ones to the distance: {"fid": of all so far}."""
         noise = self.validation_noise(tf.shape(real_images)[0])
-        return self.compare(real_images, self.generate(noise))
-
-    def compare(self, real_images, generated_images):
-        """Adds images of both sides, or features of the real ones, to the distance, see test_step."""
-        real = real_images if real_images.shape.rank == 2 else self.extract(real_images)
-        self.fid.update_state(real, self.extract(generated_images))
+        self.fid.update_state(self.extract(real_images), self.extract(self.generate(noise)))
         return {"fid": self.fid.result()}
 
     def validation_noise(self, count):
@@ -218,4 +213,5 @@ class ConditionalGAN(GAN):
         """Adds (images, labels) to the distance, see GAN."""
         real_images, labels = batch
         noise = self.validation_noise(tf.shape(real_images)[0])
-        return self.compare(real_images, self.generate([noise, labels]))
+        self.fid.update_state(self.extract(real_images), self.extract(self.generate([noise, labels])))
+        return {"fid": self.fid.result()}

@@ -150,6 +150,8 @@ def test_evaluate_measures_the_average_against_all_batches():
     generated = generate(np.concatenate(noise)).numpy()
     sides = [images.mean(axis=(1, 3))[:, ::7] for images in (real, generated)]
     assert float(first) == pytest.approx(metrics.frechet_distance(*sides), rel=1e-3)
+    of_features = real_batches().map(model.extract)  # what training.training_data gives
+    assert model.evaluate(of_features, verbose=0, return_dict=True)["fid"] == pytest.approx(first, rel=1e-6)
 
 
 def test_validation_noise_is_not_training_noise():
