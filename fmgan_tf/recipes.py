@@ -112,7 +112,6 @@ RECIPES = {
             batch_size=32,
             generator_learning_rate=4e-4,
             discriminator_learning_rate=4e-4,
-            cooldown=0.5,
             ema_decay=0.998,
             patience=25,
         ),
