@@ -98,7 +98,7 @@ def damaged_sets(dataset, samples):
 
 
 def measure(images, labels, dataset, real, inception=None):
-    """The figures of one set beside the test images: a dict of floats, None where there is none."""
+    """The figures of one set beside the test images: a dict of floats."""
     found, recognized = features.classifier_features(images)
     precision, recall = metrics.precision_recall(real["classifier"][: len(found)], found)
     figures = {

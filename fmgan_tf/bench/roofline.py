@@ -201,6 +201,7 @@ def show(views):
         axis.plot(one.flops / one.bytes, one.flops / one.seconds / 1e9, color=color, label=one.name, **star)
     axis.axvline(peak / bandwidth, color="black", linestyle=":", linewidth=1)
     axis.set(xscale="log", yscale="log", xlabel="intensity, FLOP per byte", ylabel="GFLOP/s")
+    axis.set_title("train steps of " + " and ".join(one.name for one in views) + ", and this machine's roof")
     said = "star: the whole step, measured\ndots: operations at their roof,\narea: share of seconds"
     axis.legend(title=said, frameon=False)
     axis.grid(alpha=0.3)

@@ -24,7 +24,7 @@ INCEPTION_FEATURES = 2048
 # Name of its distance, what it is, and features float (N, dimensions) of (a Side, a text for the progress
 # bar, what features.inception() returned)
 EXTRACTORS = {
-    "classifier": ("fid_fmnist", "the shipped classifier", lambda side, label, model: side.features),
+    "classifier": ("fid_fmnist", "Fashion-MNIST classifier", lambda side, label, model: side.features),
     "label-free": (
         "label_free_distance",
         "the shipped network that has seen no label",
@@ -236,7 +236,7 @@ def quick_accuracy_score(images, labels, dataset, seed=0):
 def class_figures(sides):
     """A dict from the name of every class to a dict from the name of a figure to what figure() gives."""
     generated, real, floor = sides.generated, sides.real, sides.floor
-    names, extractor = sides.dataset.class_names, f"{sides.dataset.name} classifier"
+    names, extractor = sides.dataset.class_names, EXTRACTORS["classifier"][1]
     both = [
         class_distances(real.features, real.labels, side.features, side.labels, len(names))
         for side in (generated, floor)
@@ -261,7 +261,7 @@ def agreement_figures(sides):
     if len(sides.classes) < len(sides.dataset.class_names):  # a T-shirt called a shirt is no mistake of its
         among = [features.recognized_among(sides.classes, side.features) for side in both]
         verdicts["label_agreement_among_known"] = among
-    how = len(sides.generated.images), f"{sides.dataset.name} classifier"
+    how = len(sides.generated.images), EXTRACTORS["classifier"][1]
     figures = {}
     for key, found in verdicts.items():
         shares = (_share(side.labels == verdict) for side, verdict in zip(both, found, strict=True))
@@ -320,7 +320,7 @@ def evaluate(
     labels = "asked for" if sides.asked else "recognized by the classifier, for none were asked for"
     report = {"source": source.name, "remarks": sides.remarks, "samples": len(generated.images)}
     report |= {"real_samples": len(real.images), "seed": seed, "labels": labels}
-    report |= {"extractor": extractor, "note": features.INCEPTION_NOTE if inception else None}
+    report |= {"extractor": EXTRACTORS[extractor][1], "note": features.INCEPTION_NOTE if inception else None}
     classes = class_figures(sides)
     print("distances and neighbors...", file=sys.stderr, flush=True)
     figures = distances(sides, extractor, inception)
