@@ -1,4 +1,4 @@
-"""Pixels, classes, splits and batches."""
+"""Pixels, classes and batches."""
 
 import sys
 
@@ -33,23 +33,6 @@ def select_classes(images, labels, classes):
     """The (images, labels) of some classes, given by name or number; labels keep their numbers."""
     keep = np.isin(labels, [fashion_mnist.class_index(label) for label in classes])
     return images[keep], labels[keep]
-
-
-def stratified_split(images, labels, fractions=(0.8, 0.1, 0.1), seed=0):
-    """Train, validation and test part, (images, labels) pairs, the share of every class alike in each:
-    disjoint, shuffled by the seed, together all of the input. InputError for other fractions."""
-    from sklearn.model_selection import train_test_split
-
-    if len(fractions) != 3 or min(fractions) <= 0 or not np.isclose(sum(fractions), 1.0):
-        raise InputError(f"fractions is {fractions}, expected three positive numbers that sum to 1")
-    train_x, rest_x, train_y, rest_y = train_test_split(
-        images, labels, train_size=fractions[0], stratify=labels, random_state=seed
-    )
-    share = fractions[1] / (fractions[1] + fractions[2])
-    validation_x, test_x, validation_y, test_y = train_test_split(
-        rest_x, rest_y, train_size=share, stratify=rest_y, random_state=seed
-    )
-    return (train_x, train_y), (validation_x, validation_y), (test_x, test_y)
 
 
 # Where a generator's range comes from its last activation: into it, and back to pixels.

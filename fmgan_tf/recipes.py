@@ -88,6 +88,15 @@ RECIPES = {
             discriminator_learning_rate=1e-4,
         ),
         Recipe(
+            name="deconv-gan-tuned",
+            summary="the networks of deconv-gan with other rates, batches and average (notebook 03)",
+            generator="build_deconv_generator",
+            discriminator="build_dense_discriminator",
+            batch_size=32,
+            discriminator_learning_rate=4e-4,
+            ema_decay=0.999,
+        ),
+        Recipe(
             name="cgan",
             summary="convolutional conditional GAN, all classes, the flagship (a simpler one in notebook 04)",
             generator="build_modulated_generator",

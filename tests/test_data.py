@@ -27,23 +27,6 @@ def test_select_classes():
     np.testing.assert_array_equal(kept, [0, 1, 1, 0])
 
 
-def test_stratified_split():
-    labels = np.repeat([0, 1], [700, 300])
-    images = np.arange(1000)
-    parts = data.stratified_split(images, labels, seed=3)
-    assert [len(part[0]) for part in parts] == [800, 100, 100]
-    for part_images, part_labels in parts:
-        assert part_labels.mean() == pytest.approx(0.3)
-        np.testing.assert_array_equal(labels[part_images], part_labels)
-    np.testing.assert_array_equal(np.sort(np.concatenate([part[0] for part in parts])), images)
-    again = data.stratified_split(images, labels, seed=3)
-    np.testing.assert_array_equal(parts[1][0], again[1][0])
-    assert not np.array_equal(parts[1][0], data.stratified_split(images, labels, seed=4)[1][0])
-    with pytest.raises(InputError, match="sum to 1"):
-        data.stratified_split(images, labels, fractions=(0.8, 0.1, 0.2))
-
-
-@pytest.mark.parametrize("size", [28, 32, 64])
 def test_resize(size):
     images = np.full((3, 28, 28, 1), 200, "uint8")
     resized = data.resize(images, size)

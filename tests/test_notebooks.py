@@ -220,3 +220,18 @@ def test_inline_code_is_the_code_of_the_package(path):
     assert TAUGHT.get(path.stem, set()) <= set(shown)
     for name in set(shown) & set(PACKAGE):
         assert shown[name] == PACKAGE[name], name
+
+
+@each_notebook
+def test_attached_pictures_are_those_that_the_notebook_drew(path):
+    attached = 0
+    by_id = {cell["id"]: cell for cell in json.loads(path.read_text())["cells"]}
+    for cell in cells(path, "markdown"):
+        assert set(cell.get("attachments", {})) == set(cell["metadata"].get("pictures", {})), cell["id"]
+        for name, origin in cell["metadata"].get("pictures", {}).items():
+            drawn = [output.get("data", {}).get("image/png") for output in by_id[origin]["outputs"]]
+            assert next("".join(png) for png in drawn if png) == "".join(
+                cell["attachments"][name]["image/png"]
+            )
+            attached += 1
+    assert attached

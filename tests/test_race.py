@@ -179,7 +179,8 @@ def test_unknown_contenders(capsys):
     with pytest.raises(InputError, match="Did you mean 'tutorial'"):
         race.contender("tutoral")
     with pytest.raises(
-        InputError, match="there are tutorial, prototype, dcgan, deconv-gan, cgan, settings, narrow"
+        InputError,
+        match="there are tutorial, prototype, dcgan, deconv-gan, deconv-gan-tuned, cgan, settings, narrow",
     ):
         race.contender("dense-cgan")
     assert main(["race", "--recipes", "cgn"]) == 2

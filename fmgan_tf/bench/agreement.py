@@ -124,7 +124,7 @@ def measure(images, labels, dataset, real, inception=None):
 def correlate(rows, draws=2000):
     """Rank correlation of every two figures over the sets, rows being dicts of floats: list of dicts of both
     names, value and interval. Figures that are better the higher they are (precision, recall, score) are
-    turned round, so that agreement is positive everywhere."""
+    reversed, so that agreement is positive everywhere."""
     higher = ("precision", "recall", "quick accuracy score")
     values = {name: [(-1 if name in higher else 1) * row[name] for row in rows] for name in rows[0]}
     values = {name: np.array(column) for name, column in values.items()}

@@ -28,7 +28,7 @@ COPIES = (
     0.03  # share of images nearer to a training image than one in a hundred test images: thrice the usual
 )
 GRAYS = {"cmap": "gray", "vmin": 0, "vmax": 255}
-LARGE_EFFECT = 0.2  # smaller differences of attributes are not called a finding, however significant
+LARGE_EFFECT = 0.2  # smaller differences of attributes are too small to see, however certain
 
 
 def show_embedding(places, labels, is_real, title, images=None, system="generated images"):
@@ -263,7 +263,7 @@ def _of_clusters(clusters):
         difference = generated["ari"] - real["ari"]
         relation = "closer to" if difference > 0 else "further from"
         if abs(difference) < 2 * np.hypot(real["ari_error"], generated["ari_error"]):
-            relation = "not significantly closer to or further from"
+            relation = "not clearly closer to or further from"
         said.append(
             f"Clusters found by {method} in the features of generated images are {relation} the classes than "
             f"those of real images: ARI {generated['ari']:.2f} ± {generated['ari_error']:.2f} against "
@@ -275,23 +275,24 @@ def _of_clusters(clusters):
 def _of_biases(biases, names):
     said = []
     overall = [row for row in biases if row["label"] is None]
-    for row in sorted(overall, key=lambda row: -abs(row["effect"]) if row["significant"] else -math.inf):
-        name, effect = row["attribute"], f"effect {row['effect']:+.2f}"
-        if not row["significant"]:
-            said.append(f"No significant bias in {name} ({effect}, corrected p {row['p']:.2g}).")
+    for row in sorted(overall, key=lambda row: -abs(row["effect"]) if row["clear"] else -math.inf):
+        name = row["attribute"]
+        effect = f"effect {row['effect']:+.2f}, {row['low']:+.2f} to {row['high']:+.2f}"
+        if not row["clear"]:
+            said.append(f"No clear bias in {name} ({effect}).")
             continue
-        size = "" if abs(row["effect"]) >= LARGE_EFFECT else "; significant, but too small to see"
+        size = "" if abs(row["effect"]) >= LARGE_EFFECT else "; certain, but too small to see"
         said.append(
             f"{'More' if row['effect'] > 0 else 'Less'} {name} than real images: {row['generated']:.3f} "
-            f"against {row['real']:.3f}, {effect}{size}."
+            f"against {row['real']:.3f} ({effect}){size}."
         )
-    strong = [row for row in biases if row["label"] is not None and row["significant"]]
+    strong = [row for row in biases if row["label"] is not None and row["clear"]]
     if strong:
         row = max(strong, key=lambda row: abs(row["effect"]))
         said.append(
             f"The strongest bias in one class: {names[row['label']]} has "
             f"{'more' if row['effect'] > 0 else 'less'} {row['attribute']} than it should (effect "
-            f"{row['effect']:+.2f})."
+            f"{row['effect']:+.2f}, {row['low']:+.2f} to {row['high']:+.2f})."
         )
     return said
 
