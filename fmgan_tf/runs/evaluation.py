@@ -118,7 +118,10 @@ def prepare(source, dataset, samples=10_000, seed=0, fewest=200, with_floor=Fals
         few = f"{len(dataset.test_images)} real test images"
         raise InputError(f"{source.name} knows classes with {few}, expected at least {fewest}")
     random, count, asked = np.random.default_rng(seed), len(drawn.images), drawn.labels is not None
-    test = random.permutation(len(dataset.test_images))[:count]
+    if asked:
+        test = data.alike(dataset.test_labels, drawn.labels, seed)
+    else:
+        test = random.permutation(len(dataset.test_images))[:count]
     real, floor = Side.of(dataset.test_images[test], dataset.test_labels[test], "test"), None
     if with_floor:
         # Where no labels were asked for, the generated images have to match those of the test images

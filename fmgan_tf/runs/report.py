@@ -18,9 +18,9 @@ from fmgan_tf import InputError, analysis, data, fashion_mnist, generation, metr
 from fmgan_tf.runs import evaluation, sources
 from fmgan_tf.runs.folder import writable, write_csv
 
-# Paul Tol's "muted" colors, and gray: ten that color-blind readers can tell apart. Names stand beside them
-# all the same.
-COLORS = "#332288 #88CCEE #44AA99 #117733 #999933 #DDCC77 #CC6677 #882255 #AA4499 #7F7F7F".split()
+# Paul Tol's "muted" colors, and near black: ten that color-blind readers can tell apart. Names stand beside
+# them all the same.
+COLORS = "#332288 #88CCEE #44AA99 #117733 #999933 #DDCC77 #CC6677 #882255 #AA4499 #222222".split()
 EMBEDDED = 2000  # images of either side in an embedding; t-SNE takes longer than linear in their number
 CLUSTERED = 10_000  # images of either side that are searched for clusters, in CLUSTER_PARTS disjoint samples
 CLUSTER_PARTS = 5
@@ -153,7 +153,7 @@ def show_neighbors(images, train_images, count=16, title=None):
 
 
 def show_interpolations(walks, title=None):
-    """The first walk of either kind, and how long the noise is along the way."""
+    """The first walk of either kind, and how long the noise of all walks is along the way, on average."""
     figure, axes = plt.subplots(3, 1, figsize=(9.5, 4), height_ratios=(1, 1, 2.2))
     for axis, (kind, walk) in zip(axes, walks.items(), strict=False):
         axis.imshow(plots.tile(walk["images"], len(walk["images"])), **GRAYS)
@@ -163,7 +163,7 @@ def show_interpolations(walks, title=None):
     for (kind, walk), (color, style) in zip(walks.items(), looks, strict=True):
         axes[2].plot(np.linspace(0, 1, len(walk["norm"])), walk["norm"], style, color=color, label=kind)
     axes[2].margins(x=0.5 / (len(walk["norm"]) - 1))  # so that each image stands above its share of the way
-    axes[2].set(xlabel="share of the way", ylabel="noise length (ends: 1)", ylim=(0, 1.1))
+    axes[2].set(xlabel="share of the way", ylabel="mean noise length\n(ends: 1)", ylim=(0, 1.1))
     axes[0].set_title(title)
     axes[2].legend(frameon=False)
     axes[2].spines[["top", "right"]].set_visible(False)
