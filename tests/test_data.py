@@ -27,6 +27,7 @@ def test_select_classes():
     np.testing.assert_array_equal(kept, [0, 1, 1, 0])
 
 
+@pytest.mark.parametrize("size", [28, 32, 64])
 def test_resize(size):
     images = np.full((3, 28, 28, 1), 200, "uint8")
     resized = data.resize(images, size)

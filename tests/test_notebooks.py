@@ -200,7 +200,7 @@ TAUGHT = {  # what each notebook must show in full
         "hinge_generator",
     },
     "05_fid": {"cholesky", "trace_of_root"},
-    "06_analysis": {"attributes", "holm", "diversity", "hidden_layer"},
+    "06_analysis": {"attributes", "effect_size", "diversity", "hidden_layer"},
     "07_faster_and_better": {
         "shift",
         "build_classifying_discriminator",
