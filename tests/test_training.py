@@ -409,10 +409,17 @@ def test_nan_stops_the_run_and_keeps_the_last_good_state(blobs, tmp_path, monkey
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_everything(blobs, tmp_path, number):
     """Ctrl-C, and what `docker stop` and clusters send."""
+
+    def send():
+        while not (tmp_path / "run" / "samples" / "epoch_000.png").exists():  # drawn when training begins
+            time.sleep(0.05)
+        time.sleep(1)
+        os.kill(os.getpid(), number)
+
     handler = signal.default_int_handler
     before = signal.signal(number, handler)  # a shell's background jobs ignore Ctrl-C, and so would we
     try:
-        threading.Timer(5, lambda: os.kill(os.getpid(), number)).start()
+        threading.Thread(target=send, daemon=True).start()
         record = run_small(blobs, tmp_path / "run", epochs=None, minutes=2)
         assert signal.getsignal(number) is handler
     finally:
