@@ -5,8 +5,8 @@ conditionings: ways to bring the label into cgan, as many steps each, five seeds
     images.
 rates: dense-cgan with three learning rates for either network, nine pairs, three seeds each.
 
-Every run is a line of OUTPUT.csv as soon as it ends; the runs that the file has already are left out. On two
-cores the first takes about an hour, the second a quarter of one. Nothing depends on how fast a machine is.
+Every run is a line of OUTPUT.csv as soon as it ends; the runs that the file has already are left out. The
+first takes one to two hours, the second half an hour. Nothing depends on how fast a machine is.
 """
 
 import argparse
@@ -26,15 +26,9 @@ from keras import layers
 from fmgan_tf import data, fashion_mnist, features, gan, generation, losses, metrics, models, recipes
 from fmgan_tf.runs import training
 
-CGAN = dataclasses.replace(  # the network that notebook 04 trains; the recipe has gone further
-    recipes.get("cgan"),
-    generator="build_cgan_generator",
-    batch_size=64,
-    shift=0,
-    label_weight=0.0,
-    ema_decay=0.995,
-)
-DENSE = dataclasses.replace(recipes.get("dense-cgan"), batch_size=256, ema_decay=0.995)  # likewise
+# The settings of notebook 04; the recipes have gone further
+CGAN = dataclasses.replace(recipes.get("cgan"), batch_size=64, ema_decay=0.995)
+DENSE = dataclasses.replace(recipes.get("dense-cgan"), batch_size=256, ema_decay=0.995)
 STEPS, EPOCHS = 1000, 10
 SEEDS, TUNING_SEED = range(5), 100
 FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)  # the label's part of a discriminator starts so many times as large
@@ -45,28 +39,29 @@ BUILDERS = {
     "label maps": models.build_label_map_discriminator,
     "projection": models.build_projection_discriminator,
 }
-CHANGES = (
-    "loud labels",
-    "no labels",
-    "mismatched pairs",
-    "cross-entropy",
-    "auxiliary classifier",
-)  # each to projection
+# Each is projection with that one change
+CHANGES = ("loud labels", "no labels", "mismatched pairs", "cross-entropy", "auxiliary classifier")
+
+
+def other_labels(labels):
+    """For each of a batch of labels another class, each of the nine others about as often."""
+    return (labels + 1 + tf.range(labels.shape[0], dtype=labels.dtype) % 9) % 10
 
 
 class MismatchedGAN(gan.ConditionalGAN):
-    """The discriminator also sees real images with the label of another class, each of the nine about as
-    often, and is to reject them."""
+    """The discriminator also sees real images with the label of another class, and is to reject them."""
 
     def train_step(self, batch):
         real_images, labels = batch
-        count = real_images.shape[0]
-        others = (labels + 1 + tf.range(count, dtype=labels.dtype) % 9) % 10
         with tf.GradientTape(persistent=True) as tape:
-            generated_images = self.generator([self.noise(count), labels], training=True)
+            generated_images = self.generator([self.noise(real_images.shape[0]), labels], training=True)
             real_logits, generated_logits, mismatched_logits = (
                 self.discriminator(pair, training=True)
-                for pair in ((real_images, labels), (generated_images, labels), (real_images, others))
+                for pair in (
+                    (real_images, labels),
+                    (generated_images, labels),
+                    (real_images, other_labels(labels)),
+                )
             )
             rejected = [
                 self.adversarial_loss.discriminator(real_logits, x)
@@ -145,15 +140,15 @@ def favorite_label(discriminator, dataset, count=2000):
 
 
 def conditionings(dataset, keep):
-    """Trains what BUILDERS and CHANGES name. keep(row, function) runs what is missing, returns all."""
+    """Trains what BUILDERS and CHANGES name. keep(row, run, *arguments) runs what is missing, returns all."""
     images = data.to_tanh_range(dataset.train_images)
     watched = dataset.train_images[np.random.default_rng(0).permutation(len(images))[:SAMPLES]]
 
-    def run(way, factor, seed, steps, real):
+    def run(way, factor, seed, real):
         model = game(way, factor, seed)
         labels = np.zeros_like(dataset.train_labels) if way == "no labels" else dataset.train_labels
         stream = data.batches(images, CGAN.batch_size, seed, labels=labels)
-        model.fit(stream, steps_per_epoch=steps, shuffle=False, verbose=0)
+        model.fit(stream, steps_per_epoch=STEPS, shuffle=False, verbose=0)
         asked = np.zeros(SAMPLES, int) if way == "no labels" else np.arange(SAMPLES) % 10
         figures = measured(real, model, asked, seed, data.from_tanh_range)
         return figures | {"favorite_label": favorite_label(model.discriminator, dataset)}
@@ -162,14 +157,14 @@ def conditionings(dataset, keep):
     for way in BUILDERS:
         for factor in FACTORS:
             row = {"purpose": "tuning", "way": way, "factor": factor, "seed": TUNING_SEED, "steps": STEPS}
-            rows = keep(row, lambda: run(way, factor, TUNING_SEED, STEPS, watched))  # noqa: B023
+            rows = keep(row, run, way, factor, TUNING_SEED, watched)
         tuned = [row for row in rows if row["purpose"] == "tuning" and row["way"] == way]
         factors[way] = float(min(tuned, key=lambda row: float(row["fid_fmnist"]))["factor"])
     for seed in SEEDS:
         for way in (*BUILDERS, *CHANGES):
             factor = factors.get(way, factors["projection"])
             row = {"purpose": "comparison", "way": way, "factor": factor, "seed": seed, "steps": STEPS}
-            keep(row, lambda: run(way, factor, seed, STEPS, dataset.test_images))  # noqa: B023
+            keep(row, run, way, factor, seed, dataset.test_images)
 
 
 def rates(dataset, keep):
@@ -197,7 +192,7 @@ def rates(dataset, keep):
                     "discriminator_rate": discriminator_rate,
                     "seed": seed,
                 }
-                keep(row, lambda: run(generator_rate, discriminator_rate, seed))  # noqa: B023
+                keep(row, run, generator_rate, discriminator_rate, seed)
 
 
 def main():
@@ -210,9 +205,9 @@ def main():
         with open(arguments.output, newline="") as file:
             rows = list(csv.DictReader(file))
 
-    def keep(row, function):
+    def keep(row, run, *run_arguments):
         if not any(all(kept[name] == str(value) for name, value in row.items()) for kept in rows):
-            rows.append({name: str(value) for name, value in (row | function()).items()})
+            rows.append({name: str(value) for name, value in (row | run(*run_arguments)).items()})
             print(rows[-1], flush=True)
             with open(arguments.output, "w", newline="") as file:
                 writer = csv.DictWriter(file, rows[0])

@@ -42,7 +42,7 @@ def test_what_is_shipped(name):
 
 @pytest.mark.parametrize("recipe", pretrained.shipped())
 def test_shipped_generators_are_as_good_as_their_records_say(recipe, fashion_mnist):
-    """The figures were measured before the weights were rounded, with twice as many images."""
+    """The figures were measured before the weights were rounded."""
     folder = pretrained.ASSETS / recipe
     figures = json.loads((folder / "evaluation.json").read_text())["figures"]
     run = json.loads((folder / "run.json").read_text())
@@ -52,17 +52,17 @@ def test_shipped_generators_are_as_good_as_their_records_say(recipe, fashion_mni
         and run["versions"]
         and run["seconds"] > 0
     )
-    images, labels, assumed = sources.draw(recipe, 5_000, seed=0)
+    images, labels, assumed = sources.draw(recipe, 10_000, seed=0)
     assert not assumed
     real = sources.real_images(recipe, fashion_mnist, labels)
     generated, recognized = features.classifier_features(images)
     distance = metrics.frechet_distance(features.classifier_features(real.test_images)[0], generated)
     assert distance == pytest.approx(
-        figures["fid_fmnist"]["value"], abs=0.05 + 4 * figures["fid_fmnist"]["standard_error"]
+        figures["fid_fmnist"]["value"], abs=4 * figures["fid_fmnist"]["standard_error"]
     )
     if labels is not None:
         agreement, _ = metrics.label_agreement(labels, recognized)
-        assert agreement == pytest.approx(figures["label_agreement"]["value"], abs=0.015)
+        assert agreement == pytest.approx(figures["label_agreement"]["value"], abs=0.01)
 
 
 def test_everything_that_can_be_loaded_is_verified():
