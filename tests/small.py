@@ -1,9 +1,6 @@
 """The command line on squares instead of Fashion-MNIST: python tests/small.py train ..."""
 
-import os
 import sys
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 

@@ -20,7 +20,8 @@ import time
 import pytest
 
 SMALL = [sys.executable, pathlib.Path(__file__).with_name("small.py")]
-TRAIN = [*SMALL, "train", "dcgan", "--set", "batch_size=8", "--set", "steps_per_epoch=5"]
+LENGTH = ("--set", "batch_size=8", "--set", "steps_per_epoch=5")
+TRAIN = [*SMALL, "train", "dcgan", *LENGTH]
 
 
 def finished(folder):
@@ -40,7 +41,8 @@ def leftovers(tmp_path):
         "image_data_format": "channels_first",
     }
     (tmp_path / ".keras" / "keras.json").write_text(json.dumps(settings))
-    return os.environ | {
+    own = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    return own | {
         "HOME": str(tmp_path),
         "KERAS_BACKEND": "jax",
         "TF_USE_LEGACY_KERAS": "1",
@@ -50,14 +52,15 @@ def leftovers(tmp_path):
 
 
 def test_leftovers_of_other_projects_and_a_pipe_that_closes(leftovers, tmp_path):
-    """The training goes on and is saved, in float32, with nothing on standard error."""
+    """The training goes on and is saved, in float32, with nothing on standard error: cgan's train step is one
+    of those of which TensorFlow logs that its remapper failed."""
     process = subprocess.Popen(
-        [*TRAIN, "--epochs", "2", "--output", tmp_path / "run"],
+        [*SMALL, "train", "cgan", *LENGTH, "--epochs", "2", "--output", tmp_path / "run"],
         env=leftovers,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    assert b"Training dcgan into" in process.stdout.readline()
+    assert b"Training cgan into" in process.stdout.readline()
     process.stdout.close()
     assert process.stderr.read() == b"" and process.wait(timeout=120) == 0
     assert finished(tmp_path / "run") == "complete"
