@@ -56,6 +56,17 @@ def test_extreme_logits_stay_finite(name, logit):
     assert np.isfinite(loss.discriminator(-logits, logits)) and np.isfinite(loss.generator(logits))
 
 
+@pytest.mark.parametrize("name", losses.LOSSES)
+def test_the_loss_of_a_batch_is_the_mean_of_its_halves(name):
+    """So the mean of what replicas find is the loss of the whole batch."""
+    real, generated = np.random.default_rng(0).normal(size=(2, 8, 1)).astype("float32")
+    loss = losses.LOSSES[name]
+    halves = [loss.discriminator(real[half], generated[half]) for half in (np.s_[:4], np.s_[4:])]
+    assert float(loss.discriminator(real, generated)) == pytest.approx(np.mean(halves), rel=1e-6)
+    halves = [loss.generator(generated[half]) for half in (np.s_[:4], np.s_[4:])]
+    assert float(loss.generator(generated)) == pytest.approx(np.mean(halves), rel=1e-6)
+
+
 def test_only_the_minimax_gradient_vanishes_where_the_discriminator_wins():
     logits = tf.constant(-20.0)
     with tf.GradientTape(persistent=True) as tape:
