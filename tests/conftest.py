@@ -13,6 +13,16 @@ import small
 
 from fmgan_tf.fashion_mnist import DataError, load
 
+LONG = {
+    f"test_{name}.py"
+    for name in ("training", "distribute", "evaluation", "race", "kill", "measures", "analysis")
+}
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first, or one of two workers has nothing left to do while the other runs the last."""
+    items.sort(key=lambda item: item.path.name not in LONG)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_deprecated():
