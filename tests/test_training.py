@@ -2,6 +2,7 @@ import dataclasses
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,6 +34,25 @@ def run(blobs, tmp_path_factory):
     output = tmp_path_factory.mktemp("runs") / "small"
     training.train(SMALL, blobs, output, seed=5, epochs=2, verbose=False)
     return output
+
+
+@pytest.fixture(scope="module")
+def one_epoch(blobs, tmp_path_factory):
+    output = tmp_path_factory.mktemp("runs") / "one-epoch"
+    run_small(blobs, output, epochs=1)
+    return output
+
+
+@pytest.fixture
+def once(one_epoch, tmp_path):
+    """A run of one epoch for this test alone."""
+    return shutil.copytree(one_epoch, tmp_path / "run")
+
+
+@pytest.fixture
+def twice(run, tmp_path):
+    """A run of two epochs for this test alone."""
+    return shutil.copytree(run, tmp_path / "run")
 
 
 def test_the_folder_is_complete(run):
@@ -162,51 +182,44 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path):
     assert json.loads((parts / "run.json").read_text())["status"] == "complete"
 
 
-def test_resuming_a_finished_run_with_more_epochs(blobs, tmp_path):
-    run_small(blobs, tmp_path / "run", epochs=1)
-    again = run_small(blobs, tmp_path / "run", resume=True)
+def test_resuming_a_finished_run_with_more_epochs(blobs, once):
+    again = run_small(blobs, once, resume=True)
     assert again["steps"] == 3  # nothing left to do
-    longer = run_small(blobs, tmp_path / "run", resume=True, epochs=2)
-    assert longer["steps"] == 6 and len(run_folder.read_csv(tmp_path / "run" / "history.csv")["epoch"]) == 2
+    longer = run_small(blobs, once, resume=True, epochs=2)
+    assert longer["steps"] == 6 and len(run_folder.read_csv(once / "history.csv")["epoch"]) == 2
 
 
-def test_records_that_outran_the_checkpoint_are_cut(blobs, tmp_path):
+def test_records_that_outran_the_checkpoint_are_cut(blobs, once):
     """What a kill between writing the records and the weights leaves behind."""
-    output = tmp_path / "run"
-    run_small(blobs, output, epochs=1)
-    checkpoint = (output / "checkpoint.weights.h5").read_bytes()
-    run_small(blobs, output, resume=True, epochs=2)
-    (output / "checkpoint.weights.h5").write_bytes(checkpoint)
-    run_small(blobs, output, resume=True, epochs=3)
-    np.testing.assert_array_equal(run_folder.read_csv(output / "steps.csv")["step"], range(1, 10))
-    np.testing.assert_array_equal(run_folder.read_csv(output / "history.csv")["epoch"], [1, 2, 3])
+    checkpoint = (once / "checkpoint.weights.h5").read_bytes()
+    run_small(blobs, once, resume=True, epochs=2)
+    (once / "checkpoint.weights.h5").write_bytes(checkpoint)
+    run_small(blobs, once, resume=True, epochs=3)
+    np.testing.assert_array_equal(run_folder.read_csv(once / "steps.csv")["step"], range(1, 10))
+    np.testing.assert_array_equal(run_folder.read_csv(once / "history.csv")["epoch"], [1, 2, 3])
 
 
-def test_two_trainings_into_one_folder_are_refused(blobs, tmp_path):
-    run_small(blobs, tmp_path / "run", epochs=1)
-    with run_folder.alone_in(tmp_path / "run"):
+def test_two_trainings_into_one_folder_are_refused(blobs, once):
+    with run_folder.alone_in(once):
         with pytest.raises(run_folder.RunError, match="Another training is writing to .*run. Wait"):
-            run_small(blobs, tmp_path / "run", resume=True, epochs=2)
-    assert run_small(blobs, tmp_path / "run", resume=True, epochs=2)["steps"] == 6
+            run_small(blobs, once, resume=True, epochs=2)
+    assert run_small(blobs, once, resume=True, epochs=2)["steps"] == 6
 
 
-def test_a_run_killed_before_its_first_checkpoint_or_after_its_last_step(blobs, tmp_path):
-    run_small(blobs, tmp_path / "run", epochs=2)
-    whole = (tmp_path / "run" / "history.csv").read_text()
+def test_a_run_killed_before_its_first_checkpoint_or_after_its_last_step(blobs, twice):
+    whole = (twice / "history.csv").read_text()
     for name in ("checkpoint.weights.h5", "steps.csv", "history.csv"):
-        (tmp_path / "run" / name).unlink()
-    assert run_small(blobs, tmp_path / "run", resume=True)["steps"] == 6
-    assert len((tmp_path / "run" / "history.csv").read_text().splitlines()) == len(whole.splitlines()) == 3
+        (twice / name).unlink()
+    assert run_small(blobs, twice, resume=True)["steps"] == 6
+    assert len((twice / "history.csv").read_text().splitlines()) == len(whole.splitlines()) == 3
     # Killed after its last step it has only its records to finish
-    record = json.loads((tmp_path / "run" / "run.json").read_text())
-    (tmp_path / "run" / "run.json").write_text(
-        json.dumps({**record, "status": "running", "images_per_second": None})
-    )
-    assert run_small(blobs, tmp_path / "run", resume=True)["images_per_second"] > 0
+    record = json.loads((twice / "run.json").read_text())
+    (twice / "run.json").write_text(json.dumps({**record, "status": "running", "images_per_second": None}))
+    assert run_small(blobs, twice, resume=True)["images_per_second"] > 0
     # Later than that its loss is no trifle
-    (tmp_path / "run" / "checkpoint.weights.h5").unlink()
+    (twice / "checkpoint.weights.h5").unlink()
     with pytest.raises(run_folder.RunError, match="cannot be resumed"):
-        run_small(blobs, tmp_path / "run", resume=True)
+        run_small(blobs, twice, resume=True)
 
 
 def damages(folder):
@@ -257,18 +270,16 @@ def damages(folder):
         yield "run.json", json.dumps(record | {"recipe": record["recipe"] | {name: value}}).encode()
 
 
-def test_damaged_runs_are_refused(blobs, tmp_path):
-    output = tmp_path / "run"
-    run_small(blobs, output, epochs=1)
-    kept = {path: path.read_bytes() for path in output.iterdir() if path.is_file()}
-    for name, wrong in damages(output):
-        (output / name).write_bytes(wrong)
+def test_damaged_runs_are_refused(blobs, once):
+    kept = {path: path.read_bytes() for path in once.iterdir() if path.is_file()}
+    for name, wrong in damages(once):
+        (once / name).write_bytes(wrong)
         with pytest.raises(run_folder.RunError) as error:
-            run_small(blobs, output, resume=True, epochs=2)
-        assert "\n" not in str(error.value) and str(output) in str(error.value)
-        (output / name).write_bytes(kept[output / name])
-    assert {path: path.read_bytes() for path in output.iterdir() if path.is_file()} == kept
-    assert run_small(blobs, output, resume=True, epochs=2)["steps"] == 6
+            run_small(blobs, once, resume=True, epochs=2)
+        assert "\n" not in str(error.value) and str(once) in str(error.value)
+        (once / name).write_bytes(kept[once / name])
+    assert {path: path.read_bytes() for path in once.iterdir() if path.is_file()} == kept
+    assert run_small(blobs, once, resume=True, epochs=2)["steps"] == 6
 
 
 @pytest.mark.parametrize("length", [{"epochs": 2}, {"epochs": None, "minutes": 0.02}])
@@ -282,9 +293,7 @@ def test_a_run_that_is_through_stays_as_it_is(blobs, tmp_path, capsys, length):
     assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == kept
 
 
-def test_a_longer_run_that_is_killed_stays_longer(blobs, tmp_path, monkeypatch):
-    output = tmp_path / "run"
-    run_small(blobs, output, epochs=1)
+def test_a_longer_run_that_is_killed_stays_longer(blobs, once, monkeypatch):
     save, calls = callbacks.Checkpoints.save, []
 
     def dying(self, model):
@@ -294,22 +303,20 @@ def test_a_longer_run_that_is_killed_stays_longer(blobs, tmp_path, monkeypatch):
 
     monkeypatch.setattr(callbacks.Checkpoints, "save", dying)
     with pytest.raises(KeyboardInterrupt):
-        run_small(blobs, output, resume=True, epochs=3)
+        run_small(blobs, once, resume=True, epochs=3)
     monkeypatch.undo()
-    assert 3 < calls[0] < 9 and json.loads((output / "run.json").read_text())["status"] == "running"
-    record = run_small(blobs, output, epochs=None, resume=True)
+    assert 3 < calls[0] < 9 and json.loads((once / "run.json").read_text())["status"] == "running"
+    record = run_small(blobs, once, epochs=None, resume=True)
     assert record["status"] == "complete" and record["epochs"] == 3 and record["steps"] == 9
 
 
-def test_the_stand_in_and_the_real_dataset_do_not_mix(blobs, tmp_path):
-    output = tmp_path / "run"
-    run_small(blobs, output, epochs=1)
+def test_the_stand_in_and_the_real_dataset_do_not_mix(blobs, once):
     generated = blobs._replace(source=STAND_IN)
     with pytest.raises(
         run_folder.RunError, match="was trained on squares made by the tests, and this is stand-in"
     ):
-        run_small(generated, output, epochs=2, resume=True)
-    assert json.loads((output / "run.json").read_text())["data"] == blobs.source
+        run_small(generated, once, epochs=2, resume=True)
+    assert json.loads((once / "run.json").read_text())["data"] == blobs.source
 
 
 def test_a_folder_that_cannot_be_locked(blobs, tmp_path, monkeypatch):
