@@ -86,7 +86,14 @@ def test_a_race(small, tmp_path, capsys, monkeypatch):
         assert mine[-1]["epochs"] * 200 == pytest.approx(mine[-1]["images"])
         assert all(row["fid_fmnist"] > 0 for row in mine)
     kept = rows_of(tmp_path / "race" / "race.csv")
-    assert len(kept) == len(rows) and list(kept[0]) == list(rows[0])
+    assert len(kept) == len(rows) and list(kept[0]) == list(rows[-1])
+    for row, following in zip(kept, [*rows[1:], {"seed": None}], strict=True):
+        is_last = row["seed"] != str(following["seed"]) or row["contender"] != following["contender"]
+        assert bool(row["label_free_distance"]) == bool(row["recall"]) == is_last
+        assert not is_last or (float(row["label_free_distance"]) > 0 and 0 <= float(row["recall"]) <= 1)
+    for row, again in zip(rows, race.read(tmp_path / "race")[0], strict=True):
+        assert again.pop("contender") == row["contender"]
+        assert again == pytest.approx({name: row[name] for name in row if name != "contender"})
     record = json.loads((tmp_path / "race" / "race.json").read_text())
     assert [recipe["name"] for recipe in record["contenders"]] == ["cgan", "dcgan"] and record["versions"]
     for name in ("race.png", "strip.png"):

@@ -1,7 +1,8 @@
 """Trains contenders for equal time and sees who makes the better images: python -m fmgan_tf race.
 
 Only train steps count as time; measuring and drawing stop the clock. The output folder holds
-    race.csv    a row for every measurement: contender, seed, seconds, steps, images, epochs, fid_fmnist
+    race.csv    a row for every measurement: contender, seed, seconds, steps, images, epochs, fid_fmnist; the
+                last of a run has label_free_distance and recall as well
     race.png    FID-FMNIST against seconds and against epochs: mean over the seeds, and their range
     strip.png   the same noise at equal times, of every contender's first seed
     strips.npz  its pictures, for going on: by contender, uint8 (measurements, 10, 28, 28, 1)
@@ -90,12 +91,14 @@ class _Clock(keras.callbacks.Callback):
             self.model.stop_training = not self.moments
 
 
-def run(recipe, seed, dataset, seconds, real, samples=SAMPLES):
+def run(recipe, seed, dataset, seconds, real, samples=SAMPLES, more=None):
     """Trains one contender for so many seconds of train steps.
     Args:
         recipe: recipes.Recipe.
         real: metrics.Moments of the features of the test images.
         samples: int, images of each measurement.
+        more: None, or what gives the last measurement more figures: a function of images, uint8 (samples, 28,
+            28, 1), and their features to a dict.
     Returns:
         (rows, pictures): list of dicts, see race.csv, and list of uint8 (10, 28, 28, 1), one a measurement.
     """
@@ -116,6 +119,8 @@ def run(recipe, seed, dataset, seconds, real, samples=SAMPLES):
         row = {"contender": recipe.name, "seed": seed, "seconds": round(seconds, 2)}
         row |= {"steps": steps, "images": count, "epochs": round(count / len(images), 3)}
         row["fid_fmnist"] = round(metrics.frechet_distance(real, found), 4)
+        if more and not clock.moments:
+            row |= more(made, found)
         rows.append(row)
         pictures.append(made[:10])
         measured = f"{row['epochs']:6.2f} epochs  FID-FMNIST {row['fid_fmnist']:8.3f}"
@@ -157,20 +162,29 @@ def _race(contenders, record, dataset, output):
         other = "another length, other contenders or versions"
         raise InputError(f"{output} holds another race: {other}. Choose another folder.")
     plots.write_whole(path, json.dumps(record, indent=2))
-    found, _ = features.classifier_features(dataset.test_images, label="features of test images")
-    real, seconds = metrics.Moments.of(found), 60 * record["minutes"]
+    known, _ = features.classifier_features(dataset.test_images, label="features of test images")
+    label_free = metrics.Moments.of(features.label_free_features(dataset.test_images))
+    real, seconds = metrics.Moments.of(known), 60 * record["minutes"]
+
+    def more(images, found):
+        distance = metrics.frechet_distance(label_free, features.label_free_features(images))
+        _, recall = metrics.precision_recall(known[: len(found)], found)
+        return {"label_free_distance": round(distance, 4), "recall": round(recall, 4)}
+
     for seed in range(record["seeds"]):
         for recipe in contenders:
             if (recipe.name, seed) in done:
                 continue
-            made, pictures = run(recipe, seed, dataset, seconds, real, record["samples"])
+            made, pictures = run(recipe, seed, dataset, seconds, real, record["samples"], more)
             rows += made
             if seed == 0:
                 strips[recipe.name] = np.stack(pictures)
             kept = io.BytesIO()
             np.savez_compressed(kept, **strips)
             plots.write_whole(output / "strips.npz", kept.getvalue())
-            write_csv(output / "race.csv", list(rows[0]), [row.values() for row in rows])
+            columns = list(rows[-1])
+            cells = [[row.get(column, "") for column in columns] for row in rows]
+            write_csv(output / "race.csv", columns, cells)
             plots.save_figure(output / "race.png", show(rows))
             plots.save_figure(output / "strip.png", show_strip(rows, strips))
     return rows
@@ -181,9 +195,10 @@ def read(output):
     if not (output / "race.csv").exists():
         return [], {}
     with open(output / "race.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    for row in rows:
-        row |= {key: float(value) for key, value in row.items() if key != "contender"}
+        rows = [
+            {key: value if key == "contender" else float(value) for key, value in row.items() if value}
+            for row in csv.DictReader(file)
+        ]
     with np.load(output / "strips.npz", allow_pickle=False) as kept:
         return rows, dict(kept)
 
