@@ -11,7 +11,7 @@ def _setting(default, expected, valid):
     return dataclasses.field(default=default, metadata={"expected": expected, "valid": valid})
 
 
-LOSSES = ("non_saturating", "minimax", "hinge")
+LOSSES = ("non_saturating", "minimax", "hinge", "damped_hinge")
 
 
 def _positive(value):
@@ -46,7 +46,9 @@ class Recipe:
     pixels: str = "tanh"  # the generator's last activation (images in [-1, 1]), or "sigmoid" (in [0, 1])
     conditional: bool = False  # whether both networks take the label as well
     classes: int = 10  # the first so many are learned, see data.parts
-    loss: str = _setting("non_saturating", "non_saturating, minimax or hinge", LOSSES.__contains__)
+    loss: str = _setting(
+        "non_saturating", "non_saturating, minimax, hinge or damped_hinge", LOSSES.__contains__
+    )
     image_size: int = _setting(28, "28, 32 or 64", (28, 32, 64).__contains__)
     latent_dim: int = _setting(100, "1 or more", _positive)
     batch_size: int = _setting(64, "1 to 60000", lambda value: 1 <= value <= 60_000)
@@ -102,7 +104,7 @@ RECIPES = {
             generator="build_modulated_generator",
             discriminator="build_classifying_discriminator",
             conditional=True,
-            loss="hinge",
+            loss="damped_hinge",
             latent_dim=64,
             batch_size=32,
             ema_decay=0.999,

@@ -61,7 +61,7 @@ def test_help_and_errors_need_no_tensorflow():
         (["train", "--set", "beta_1=1"], "less than 1"),
         (["train", "--set", "learning_rate=nan"], "more than 0"),
         (["train", "--set", "image_size=30"], "28, 32 or 64"),
-        (["train", "--set", "loss=wasserstein"], "non_saturating, minimax or hinge"),
+        (["train", "--set", "loss=wasserstein"], "non_saturating, minimax, hinge or damped_hinge"),
         (["train", "--nonsense"], "--nonsense"),
         (["generate", "nowhere", "--output", "a.png"], "nowhere does not exist; expected a run folder"),
         (["generate", "nowhere", "--output", "a.jpg"], "expected .png, .npz or .gif"),

@@ -27,6 +27,9 @@ def test_by_hand():
     # max(0, 1 - 2) = 0, max(0, 1 + 1) = 2; max(0, 1 + 0.5) = 1.5, max(0, 1 - 3) = 0
     assert float(losses.hinge_discriminator(REAL, GENERATED)) == pytest.approx(2 / 2 + 1.5 / 2)
     assert float(losses.hinge_generator(GENERATED)) == pytest.approx(2.5 / 2)
+    # 0.3 * ((4 + 1) / 2 + (0.25 + 9) / 2) on top of the hinge loss
+    damped = 2 / 2 + 1.5 / 2 + 0.3 * (5 / 2 + 9.25 / 2)
+    assert float(losses.damped_hinge_discriminator(REAL, GENERATED)) == pytest.approx(damped)
 
 
 def test_hinge_teaches_only_where_the_margin_is_missed():
@@ -39,13 +42,27 @@ def test_hinge_teaches_only_where_the_margin_is_missed():
     np.testing.assert_allclose(tape.gradient(generated, logits), [[0], [-0.5]])
 
 
+@pytest.mark.parametrize("share", [0.1, 0.45, 0.5, 0.7, 1.0])
+def test_the_best_damped_logit_grows_with_the_share_of_real_images(share):
+    """Where a share p / (p + q) of the images is real. The plain hinge loss asks for -1 or 1."""
+    far = np.float32([[10.0]])  # costs the other side the same everywhere
+
+    def cost(loss, logit):
+        logit = np.float32([[logit]])
+        return float(share * loss(logit, -far) + (1 - share) * loss(far, logit))
+
+    damped, plain = np.clip((2 * share - 1) / 0.6, -1, 1), np.sign(2 * share - 1) or 0.5
+    for loss, best in ((losses.damped_hinge_discriminator, damped), (losses.hinge_discriminator, plain)):
+        assert cost(loss, best) <= min(cost(loss, best + move) for move in (-1, -0.05, 0.05, 1)) + 1e-5
+
+
 def test_a_discriminator_that_guesses():
     zero = np.zeros((4, 1), "float32")
     assert float(losses.cross_entropy_discriminator(zero, zero)) == pytest.approx(2 * math.log(2))
     assert float(losses.non_saturating_generator(zero)) == pytest.approx(math.log(2))
     assert float(losses.minimax_generator(zero)) == pytest.approx(-math.log(2))
     assert losses.of_guessing("non_saturating") == pytest.approx((2 * math.log(2), math.log(2)))
-    assert losses.of_guessing("hinge") == (2, 0)
+    assert losses.of_guessing("hinge") == losses.of_guessing("damped_hinge") == (2, 0)
 
 
 @pytest.mark.parametrize("name", losses.LOSSES)

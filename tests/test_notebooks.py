@@ -208,6 +208,7 @@ TAUGHT = {  # what each notebook must show in full
         "ConditionalGAN.__init__",
         "ConditionalGAN.judge",
         "ConditionalGAN.offsets",
+        "damped_hinge_discriminator",
     },
 }
 

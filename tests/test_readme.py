@@ -58,6 +58,24 @@ def test_what_is_said_of_the_race_is_what_its_records_say():
         )
 
 
+def test_what_is_said_of_three_seeds_is_what_their_records_say():
+    text = " ".join(TEXT.split())
+    for name, form, words in (
+        ("cgan", ".2f", "`cgan` stands at {}, recall {}, and"),
+        ("deconv-gan-tuned", ".1f", "`deconv-gan-tuned` at {}, recall {};"),
+    ):
+        folders = [ROOT / "assets" / "three-minutes" / name]
+        folders += sorted((ROOT / "assets" / "three-minutes-again").glob(f"seed-*/{name}"))
+        figures = [json.loads((folder / "evaluation.json").read_text())["figures"] for folder in folders]
+        assert len(figures) == 3
+        said = []
+        for key, digits in (("fid_fmnist", form), ("recall", ".2f")):
+            values = [each[key]["value"] for each in figures]
+            low, mean, high = (format(value, digits) for value in (min(values), sum(values) / 3, max(values)))
+            said.append(f"{mean} ({low} to {high})")
+        assert words.format(*said) in text, said
+
+
 def test_what_is_said_of_the_long_runs_is_what_their_records_say():
     folders = sorted((ROOT / "assets" / "thirty-minutes").glob("seed-*/cgan"))
     runs = [json.loads((folder / "run.json").read_text()) for folder in folders]
@@ -77,6 +95,7 @@ def test_what_is_said_of_the_long_runs_is_what_their_records_say():
         ("an FID-FMNIST of {}", "fid_fmnist", ".2f"),
         ("precision {}", "precision", ".2f"),
         ("recall {}", "recall", ".2f"),
+        ("a label-free distance (see below) of {}", "label_free_distance", ".1f"),
         ("a quick accuracy score of {}", "quick_accuracy_score", ".1%"),
     ):
         assert words.format(said(name, form)) in text, said(name, form)
@@ -97,14 +116,18 @@ def test_records_are_of_the_recipes_of_today():
             assert {key: value for key, value in run["recipe"].items() if key != "summary"} == known
             continue
         known, changes = recipes.override(recipes.get(name), run["overrides"]), {}
-        if path.parent.parent.name == "modulate":  # the run that notebook 07 compares with
+        kind = path.parent.parent.name.split("-")[0]  # of a long run, see notebook 07
+        if kind == "modulate":
             known, changes = rivals.LADDER["modulate"], {"name": "modulate"}
+        elif kind == "hinge":
+            known = dataclasses.replace(known, loss="hinge")
         assert recipe_of(run["recipe"], **changes) == dataclasses.replace(known, summary=""), path
     for path in (ROOT / "assets").glob("**/race.json"):
         for record in json.loads(path.read_text())["contenders"]:
             assert recipe_of(record) == dataclasses.replace(race.contender(record["name"]), summary=""), path
     top = rivals.LADDER["modulate"]
-    beyond = {"name": "cgan", "summary": "", "shift": 2, "label_decay": 5e-4, "ema_decay": 0.999}
+    beyond = {"name": "cgan", "summary": "", "loss": "damped_hinge"}
+    beyond |= {"shift": 2, "label_decay": 5e-4, "ema_decay": 0.999}
     assert dataclasses.replace(top, **beyond) == dataclasses.replace(recipes.get("cgan"), summary="")
 
 

@@ -128,7 +128,7 @@ RIVALS = {"tutorial": TUTORIAL, "prototype": PROTOTYPE}
 
 def _ladder():
     """From the tutorial to cgan in a short run, one change at a time, and then three changes that do not
-    belong to it. What cgan has beyond the last rung, shift, label_decay and ema_decay, pays in longer runs.
+    belong to it. What cgan has beyond the last rung is in notebook 07.
     """
     rungs = [TUTORIAL]
 
