@@ -36,20 +36,20 @@ def test_a_table_follows_its_records(tmp_path, monkeypatch):
 
 def test_what_is_said_of_the_race_is_what_its_records_say():
     said = " ".join(TEXT[TEXT.index("*A race on") : TEXT.index("To repeat it")].split())
-    for folder, name, seconds, text, digits in (
-        ("three-minutes", "cgan", 180, "after three minutes `cgan` stands at {}", 2),
-        ("three-minutes", "prototype", 180, "the prototype it grew from at {}", 2),
-        ("three-minutes", "cgan", 5, "`cgan` was at {} after five seconds", 0),
-        ("twelve-minutes", "tutorial", 720, "stands at {} after twelve minutes", 0),
+    fid, label_free = "fid_fmnist", "label_free_distance"
+    for folder, name, seconds, key, text, form in (
+        ("three-minutes", "cgan", 180, fid, "after three minutes `cgan` stands at {}", ".2f"),
+        ("three-minutes", "prototype", 180, fid, "the prototype it grew from at {}", ".2f"),
+        ("three-minutes", "cgan", 180, label_free, "(see below) is {} for `cgan`", ".1f"),
+        ("three-minutes", "prototype", 180, label_free, "and {} for the prototype", ".1f"),
+        ("three-minutes", "cgan", 5, fid, "`cgan` was at {} after five seconds", ".0f"),
+        ("twelve-minutes", "tutorial", 720, fid, "stands at {} after twelve minutes", ".0f"),
     ):
         rows, _ = race.read(ROOT / "assets" / "race" / folder)
-        values = [
-            row["fid_fmnist"]
-            for row in rows
-            if row["contender"] == name and 0 <= row["seconds"] - seconds < 0.5
-        ]
+        rows = [row for row in rows if row["contender"] == name and 0 <= row["seconds"] - seconds < 0.5]
+        values = [row[key] for row in rows]
         assert len(values) == 3
-        low, mean, high = (f"{value:.{digits}f}" for value in (min(values), sum(values) / 3, max(values)))
+        low, mean, high = (format(value, form) for value in (min(values), sum(values) / 3, max(values)))
         assert text.format(f"{mean} ({low} to {high})") in said.replace("After", "after"), (
             name,
             low,
