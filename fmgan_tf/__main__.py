@@ -114,11 +114,12 @@ def parser():
     analyze("--output", type=pathlib.Path, required=True, help="folder for report.html and its tables")
 
     race = add("race", "Train contenders for equal time and compare their images along the way.")
-    text = "recipes on ten classes, tutorial, prototype, or a rung of the ladder, see bench/rivals.py"
+    text = "recipes on ten classes, tutorial, prototype, rungs of bench/rivals.py; NAME@2: at twice the rates"
     contenders = ["cgan", "dcgan", "prototype", "tutorial"]
     race("--recipes", nargs="+", default=contenders, metavar="NAME", help=text)
     race("--minutes", type=_positive, default=3.0, help="for each of them (default: 3)")
     race("--seeds", type=_whole, default=1, help="runs of each (default: 1)")
+    race("--validation", action="store_true", help="measure against training images, for choosing settings")
     race("--output", type=pathlib.Path, default=pathlib.Path("runs/race"), help="folder (default: runs/race)")
 
     text = "Show how well train steps use the processor, beside the fastest matrix product."
@@ -282,7 +283,8 @@ def command_race(arguments):
 
     for name in arguments.recipes:
         race.contender(name)
-    race.race(arguments.recipes, fashion_mnist.load(), arguments.output, arguments.minutes, arguments.seeds)
+    dataset, length = fashion_mnist.load(), (arguments.minutes, arguments.seeds)
+    race.race(arguments.recipes, dataset, arguments.output, *length, validation=arguments.validation)
     print(f"Wrote race.csv, race.png, strip.png and race.json to {arguments.output}")
 
 

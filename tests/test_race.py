@@ -39,7 +39,10 @@ def test_a_contender_without_an_average_does_not_pay_for_one():
     )
 
 
-@pytest.mark.parametrize("name", rivals.LADDER)
+CLIMBED = [name for name in rivals.LADDER if not name.startswith("without-")]
+
+
+@pytest.mark.parametrize("name", [*CLIMBED, "without-recognize"])  # the others have the networks of these
 def test_every_rung_of_the_ladder_takes_a_step(name):
     recipe = rivals.LADDER[name]
     model = race.build(recipe, 0)
@@ -51,6 +54,34 @@ def test_every_rung_of_the_ladder_takes_a_step(name):
     assert any(
         (old != new.numpy()).any() for old, new in zip(before, model.generator.trainable_weights, strict=True)
     )
+
+
+@pytest.mark.parametrize("name", [name for name in rivals.LADDER if name not in CLIMBED])
+def test_leaving_a_rung_out_undoes_some_of_it_and_nothing_else(name):
+    rungs = [rivals.TUTORIAL, *map(rivals.LADDER.get, CLIMBED)]
+    place = CLIMBED.index(name.removeprefix("without-")) + 1
+    fields = {field.name for field in dataclasses.fields(recipes.Recipe)} - {"name", "summary"}
+    undone = {field for field in fields if getattr(rivals.LADDER[name], field) != getattr(rungs[-1], field)}
+    assert undone
+    for field in undone:
+        below = getattr(rungs[place - 1], field)
+        assert getattr(rivals.LADDER[name], field) == below != getattr(rungs[place], field)
+
+
+def test_a_factor_multiplies_both_rates():
+    rung, halved = race.contender("shift"), race.contender("shift@0.5")
+    rates = {rate: getattr(rung, rate) / 2 for rate in recipes.BOTH_RATES}
+    assert halved == dataclasses.replace(rung, name="shift@0.5", **rates)
+    assert race.contender("tutorial@8").generator_learning_rate == pytest.approx(8e-4)
+    for wrong, message in (
+        ("shift@half", "shift@half: expected a number after the @"),
+        ("shift@0", "more than 0"),
+        ("shift@-1", "more than 0"),
+        ("shift@nan", "expected"),
+        ("shfit@2", "Did you mean 'shift'"),
+    ):
+        with pytest.raises(InputError, match=message):
+            race.contender(wrong)
 
 
 def test_moments():
@@ -121,6 +152,19 @@ def test_a_race(small, tmp_path, capsys, monkeypatch):
         with pytest.raises(InputError, match="The race in .* is damaged"):
             race.race(["cgan", "dcgan"], small, tmp_path / "race", minutes=0.02, seeds=2, samples=150)
         (tmp_path / "race" / name).write_bytes(good)
+
+
+def test_validation_measures_against_training_images(small, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(race, "_race", lambda contenders, *asked: seen.append(asked[:2]))
+    few = small._replace(test_images=small.test_images[:50], test_labels=small.test_labels[:50])
+    for validation in (True, False):
+        race.race(["dcgan"], few, tmp_path, validation=validation)
+    (record, dataset), (other_record, other) = seen
+    assert record.pop("against") == "training images" and record == other_record and other is few
+    np.testing.assert_array_equal(dataset.test_images, few.train_images[-50:])
+    np.testing.assert_array_equal(dataset.test_labels, few.train_labels[-50:])
+    np.testing.assert_array_equal(dataset.train_images, few.train_images)
 
 
 @pytest.fixture

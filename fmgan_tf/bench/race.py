@@ -38,13 +38,22 @@ COLORS = (plots.BLUE, plots.ORANGE, plots.GREEN, plots.GRAY, "black", "#CC79A7")
 
 
 def contender(name):
-    """The recipe of a contender: of recipes.RECIPES on ten classes, rivals.RIVALS or rivals.LADDER."""
+    """The recipe of a contender: of recipes.RECIPES on ten classes, rivals.RIVALS or rivals.LADDER.
+    NAME@FACTOR is NAME with both learning rates multiplied by a number."""
+    name, _, factor = name.partition("@")
     known = rivals.RIVALS | {name: recipe for name, recipe in recipes.RECIPES.items() if recipe.classes == 10}
     known |= rivals.LADDER
     if name not in known:
         near = f"Did you mean {recipes.nearest(name, known)!r}?"
         raise InputError(f"No contender {name!r}; there are {', '.join(known)}. {near}")
-    return known[name]
+    if not factor:
+        return known[name]
+    try:
+        rates = {rate: getattr(known[name], rate) * float(factor) for rate in recipes.BOTH_RATES}
+    except ValueError:
+        message = f"{name}@{factor}: expected a number after the @, a factor for both learning rates"
+        raise InputError(message) from None
+    return dataclasses.replace(recipes.override(known[name], rates), name=f"{name}@{factor}")
 
 
 def build(recipe, seed):
@@ -131,13 +140,15 @@ def run(recipe, seed, dataset, seconds, real, samples=SAMPLES, more=None):
     return rows, pictures
 
 
-def race(names, dataset, output, minutes=3.0, seeds=1, samples=SAMPLES):
+def race(names, dataset, output, minutes=3.0, seeds=1, samples=SAMPLES, validation=False):
     """Lets contenders race, one after another, seed by seed, and returns the rows of race.csv, list of dicts.
     Args:
         names: list of str, see contender.
         output: path of a folder, made if need be.
         minutes, samples: length of every run, and images of each measurement.
         seeds: int, runs of every contender, with seeds 0, 1, …
+        validation: whether to measure against as many training images in the place of the test images, as for
+            choosing settings.
     Raises:
         InputError: an unknown contender, or the folder holds another race, a damaged one, or one going on.
     """
@@ -145,6 +156,12 @@ def race(names, dataset, output, minutes=3.0, seeds=1, samples=SAMPLES):
     contenders = [contender(name) for name in dict.fromkeys(names)]
     record = {"contenders": [dataclasses.asdict(recipe) for recipe in contenders], "minutes": minutes}
     record |= {"seeds": seeds, "samples": samples, "data": dataset.source, "versions": versions()}
+    if validation:
+        record["against"] = "training images"
+        known = slice(-len(dataset.test_images), None)
+        dataset = dataset._replace(
+            test_images=dataset.train_images[known], test_labels=dataset.train_labels[known]
+        )
     output.mkdir(parents=True, exist_ok=True)
     with alone_in(output):
         return _race(contenders, record, dataset, output)

@@ -63,41 +63,6 @@ def build_prototype_discriminator(image_size=28, classes=10):
     return keras.Model([image, label], logit, name="prototype_discriminator")
 
 
-def build_spectral_discriminator(image_size=28, classes=10):
-    """[image, label] -> [logit, logits (batch, classes)]: cgan's discriminator with spectral normalization of
-    every layer that sees the image (Miyato et al. 2018, https://arxiv.org/abs/1802.05957)."""
-
-    def normalized(network):
-        if isinstance(network, layers.Conv2D | layers.Dense):
-            return layers.SpectralNormalization(type(network).from_config(network.get_config()))
-        return network.from_config(network.get_config())
-
-    model = models.build_classifying_discriminator(image_size, classes)
-    return keras.models.clone_model(model, clone_function=normalized)
-
-
-def _in_bfloat16(build, **sizes):
-    """A network of models that computes in bfloat16; its weights and what it gives stay float32."""
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
-        model = build(**sizes)
-    finally:
-        keras.config.set_dtype_policy(policy)
-    outputs = [layers.Activation("linear", dtype="float32")(output) for output in model.outputs]
-    return keras.Model(model.inputs, outputs if len(outputs) > 1 else outputs[0], name=model.name)
-
-
-def build_bfloat16_generator(**sizes):
-    """cgan's generator in bfloat16, see models.build_modulated_generator."""
-    return _in_bfloat16(models.build_modulated_generator, **sizes)
-
-
-def build_bfloat16_discriminator(**sizes):
-    """cgan's discriminator in bfloat16, see models.build_classifying_discriminator."""
-    return _in_bfloat16(models.build_classifying_discriminator, **sizes)
-
-
 def _rates(rate):
     return {"generator_learning_rate": rate, "discriminator_learning_rate": rate}
 
@@ -127,9 +92,8 @@ RIVALS = {"tutorial": TUTORIAL, "prototype": PROTOTYPE}
 
 
 def _ladder():
-    """From the tutorial to cgan in a short run, one change at a time, and then three changes that do not
-    belong to it. What cgan has beyond the last rung is in notebook 07.
-    """
+    """From the tutorial to modulate, one change or one bundle at a time, and then modulate without one of
+    them. What cgan has beyond modulate is in notebook 07."""
     rungs = [TUTORIAL]
 
     def climb(name, summary, **changes):
@@ -150,14 +114,17 @@ def _ladder():
     climb("recognize", "a discriminator that also names the class, of half the weights", **classifying)
     speaking = "a generator whose noise and label speak in every stage"
     climb("modulate", speaking, generator="build_modulated_generator")
-    last = rungs[-1]
-    networks = {"generator": "build_bfloat16_generator", "discriminator": "build_bfloat16_discriminator"}
-    for name, summary, changes in (
-        ("spectral", "with spectral normalization", {"discriminator": "build_spectral_discriminator"}),
-        ("cooldown", "with rates that fall to zero from the start on", {"cooldown": 1.0}),
-        ("bfloat16", "in bfloat16", networks),
-    ):
-        rungs.append(dataclasses.replace(last, name=name, summary=f"modulate {summary}", **changes))
+    top, labeled = rungs[-1], next(rung for rung in rungs if rung.name == "labels")
+    for name, changes in {
+        "settings": {"beta_1": TUTORIAL.beta_1, "beta_2": TUTORIAL.beta_2, **_rates(1e-4)},
+        "average": {"ema_decay": 0.0},
+        "hinge": {"loss": labeled.loss},
+        "batch-32": {"batch_size": labeled.batch_size},
+        "shift": {"shift": 0},
+        "recognize": {"discriminator": labeled.discriminator, "label_weight": 0.0},
+    }.items():
+        summary = f"modulate without what {name} brought"
+        rungs.append(dataclasses.replace(top, name=f"without-{name}", summary=summary, **changes))
     return {rung.name: rung for rung in rungs[1:]}
 
 
