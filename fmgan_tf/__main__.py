@@ -283,8 +283,14 @@ def command_race(arguments):
 
     for name in arguments.recipes:
         race.contender(name)
-    dataset, length = fashion_mnist.load(), (arguments.minutes, arguments.seeds)
-    race.race(arguments.recipes, dataset, arguments.output, *length, validation=arguments.validation)
+    race.race(
+        arguments.recipes,
+        fashion_mnist.load(),
+        arguments.output,
+        arguments.minutes,
+        arguments.seeds,
+        validation=arguments.validation,
+    )
     print(f"Wrote race.csv, race.png, strip.png and race.json to {arguments.output}")
 
 

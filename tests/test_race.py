@@ -75,6 +75,7 @@ def test_a_factor_multiplies_both_rates():
     assert race.contender("tutorial@8").generator_learning_rate == pytest.approx(8e-4)
     for wrong, message in (
         ("shift@half", "shift@half: expected a number after the @"),
+        ("shift@", "expected a number after the @"),
         ("shift@0", "more than 0"),
         ("shift@-1", "more than 0"),
         ("shift@nan", "expected"),

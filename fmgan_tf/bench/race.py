@@ -40,13 +40,13 @@ COLORS = (plots.BLUE, plots.ORANGE, plots.GREEN, plots.GRAY, "black", "#CC79A7")
 def contender(name):
     """The recipe of a contender: of recipes.RECIPES on ten classes, rivals.RIVALS or rivals.LADDER.
     NAME@FACTOR is NAME with both learning rates multiplied by a number."""
-    name, _, factor = name.partition("@")
+    name, at, factor = name.partition("@")
     known = rivals.RIVALS | {name: recipe for name, recipe in recipes.RECIPES.items() if recipe.classes == 10}
     known |= rivals.LADDER
     if name not in known:
         near = f"Did you mean {recipes.nearest(name, known)!r}?"
         raise InputError(f"No contender {name!r}; there are {', '.join(known)}. {near}")
-    if not factor:
+    if not at:
         return known[name]
     try:
         rates = {rate: getattr(known[name], rate) * float(factor) for rate in recipes.BOTH_RATES}

@@ -94,9 +94,10 @@ RIVALS = {"tutorial": TUTORIAL, "prototype": PROTOTYPE}
 def _ladder():
     """From the tutorial to modulate, one change or one bundle at a time, and then modulate without one of
     them. What cgan has beyond modulate is in notebook 07."""
-    rungs = [TUTORIAL]
+    rungs, changed = [TUTORIAL], {}
 
     def climb(name, summary, **changes):
+        changed[name] = {field: (getattr(rungs[-1], field), value) for field, value in changes.items()}
         rungs.append(dataclasses.replace(rungs[-1], name=name, summary=summary, **changes))
 
     adam = {"beta_1": 0.5, "beta_2": 0.99}
@@ -114,17 +115,15 @@ def _ladder():
     climb("recognize", "a discriminator that also names the class, of half the weights", **classifying)
     speaking = "a generator whose noise and label speak in every stage"
     climb("modulate", speaking, generator="build_modulated_generator")
-    top, labeled = rungs[-1], next(rung for rung in rungs if rung.name == "labels")
-    for name, changes in {
-        "settings": {"beta_1": TUTORIAL.beta_1, "beta_2": TUTORIAL.beta_2, **_rates(1e-4)},
-        "average": {"ema_decay": 0.0},
-        "hinge": {"loss": labeled.loss},
-        "batch-32": {"batch_size": labeled.batch_size},
-        "shift": {"shift": 0},
-        "recognize": {"discriminator": labeled.discriminator, "label_weight": 0.0},
-    }.items():
+    top = rungs[-1]
+    for name in ("settings", "average", "hinge", "batch-32", "shift", "recognize"):
+        undone = {
+            field: before
+            for field, (before, after) in changed[name].items()
+            if getattr(top, field) == after  # and no later rung has changed it again
+        }
         summary = f"modulate without what {name} brought"
-        rungs.append(dataclasses.replace(top, name=f"without-{name}", summary=summary, **changes))
+        rungs.append(dataclasses.replace(top, name=f"without-{name}", summary=summary, **undone))
     return {rung.name: rung for rung in rungs[1:]}
 
 
