@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from fmgan_tf import InputError, data
+from fmgan_tf import InputError, data, recipes
+from fmgan_tf.runs import training
 
 
 @pytest.mark.parametrize(
@@ -57,6 +58,13 @@ def test_batches():
         np.testing.assert_array_equal(
             drawn[first_step:], take(data.batches(numbered(10), 3, 1, first_step), 9 - first_step)
         )
+
+
+def test_no_pipeline_has_a_thread_that_may_hold_up_the_program(blobs):
+    recipe = recipes.override(recipes.get("dcgan"), {"batch_size": 8})
+    images, _, validation = training.training_data(recipe, blobs, dimensions=1)
+    for pipeline in (data.batches(images, 8), validation):
+        assert pipeline.options().autotune.enabled is False
 
 
 @pytest.mark.parametrize("batch_size", [0, 11])

@@ -173,7 +173,7 @@ def training_data(recipe, dataset, dimensions):
         return images, labels, None
     watched, _ = features.classifier_features(watched, label="features of validation images")
     validation = (watched, watched_labels) if recipe.conditional else watched
-    return images, labels, tf.data.Dataset.from_tensor_slices(validation).batch(250)
+    return images, labels, data.untuned(tf.data.Dataset.from_tensor_slices(validation).batch(250))
 
 
 def _fit(folder, record, dataset, strategy, verbose, resumed):
