@@ -45,7 +45,7 @@ def check_figures(report, samples):
 
 def test_real_images_are_about_at_the_floor(few, tmp_path, monkeypatch):
     """Other training images than those of the floor, so that nothing is compared with itself."""
-    monkeypatch.setattr(evaluation, "ACCURACY_STEPS", 80)
+    monkeypatch.setattr(evaluation, "ACCURACY_STEPS", 60)
     floor = np.random.default_rng(0).permutation(3000)[1500:]  # evaluate() draws the test images first
     np.savez(tmp_path / "real.npz", images=few.train_images[floor], labels=few.train_labels[floor])
     report = evaluation.evaluate(tmp_path / "real.npz", few, samples=1500, output=tmp_path / "out")
@@ -70,7 +70,7 @@ def test_real_images_are_about_at_the_floor(few, tmp_path, monkeypatch):
 
 def test_bad_images_are_far_from_the_floor(few, tmp_path, monkeypatch):
     """Half of the classes, wrong labels, noise on top: every figure that should notice does."""
-    monkeypatch.setattr(evaluation, "ACCURACY_STEPS", 30)
+    monkeypatch.setattr(evaluation, "ACCURACY_STEPS", 10)
     kept = np.flatnonzero(few.train_labels < 5)
     images = few.train_images[kept].astype(int) + np.random.default_rng(0).normal(
         0, 60, (len(kept), 28, 28, 1)
@@ -224,7 +224,7 @@ def test_a_folder_of_the_classifier_is_no_source(tmp_path, capsys, monkeypatch):
 
 
 def test_two_classes_have_two_rows(fashion_mnist, blobs, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(evaluation, "ACCURACY_STEPS", 20)
+    monkeypatch.setattr(evaluation, "ACCURACY_STEPS", 4)
     monkeypatch.setattr("fmgan_tf.fashion_mnist.load", lambda: fashion_mnist)
     recipe = recipes.override(recipes.get("dense-cgan"), {"batch_size": 8, "steps_per_epoch": 1})
     training.train(recipe, blobs, tmp_path / "run", epochs=1, verbose=False)
