@@ -1,6 +1,8 @@
 """The second opinions: label-free and random features, the long accuracy score, and whether figures agree."""
 
+import functools
 import json
+import pathlib
 
 import keras
 import numpy as np
@@ -37,7 +39,7 @@ def test_random_features_are_the_same_everywhere(blobs):
     assert again.get_weights()[0].ravel()[:3] == pytest.approx([0.04445235, -0.04670612, 0.2264236])
 
 
-def test_the_label_free_network_learns_without_labels(blobs, tmp_path):
+def test_the_label_free_network_learns_without_labels(blobs, tmp_path, monkeypatch):
     hidden = blobs._replace(train_labels=blobs.train_labels % 2, test_labels=blobs.test_labels % 2)
     one, four = (
         label_free.train(hidden, tmp_path / str(epochs), verbose=0, epochs=epochs, batch_size=20)
@@ -49,10 +51,11 @@ def test_the_label_free_network_learns_without_labels(blobs, tmp_path):
     one, two = (keras.models.load_model(tmp_path / name / "encoder.keras") for name in ("1", "other"))
     for left, right in zip(one.get_weights(), two.get_weights(), strict=True):
         np.testing.assert_array_equal(left, right)
+    monkeypatch.setattr("fmgan_tf.fashion_mnist.load", lambda: blobs)
     assert label_free.main([str(tmp_path / "1")]) == 2  # the folder holds a run
 
 
-def test_the_long_accuracy_score_tells_right_labels_from_wrong_ones(few, tmp_path):
+def test_the_long_accuracy_score_tells_right_labels_from_wrong_ones(few, tmp_path, monkeypatch):
     record = accuracy.score("real", few, seeds=2, count=1000, most_epochs=3)
     assert record["accuracy"] > 0.5 and record["images"] == 1000 and len(record["runs"]) == 2
     accuracies = [run["accuracy"] for run in record["runs"]]
@@ -60,7 +63,11 @@ def test_the_long_accuracy_score_tells_right_labels_from_wrong_ones(few, tmp_pat
     wrong = few._replace(train_labels=(few.train_labels + 1) % 10)
     assert accuracy.score("real", wrong, seeds=1, count=1000, most_epochs=3)["accuracy"] < 0.2
     assert accuracy.score("cgan", few, seeds=1, count=200, most_epochs=1)["source"] == "cgan"
-    assert accuracy.main(["dcgan", "--output", str(tmp_path / "score.json")]) == 2  # it takes no labels
+    monkeypatch.setattr("fmgan_tf.fashion_mnist.load", lambda: few)
+    monkeypatch.setattr(
+        accuracy.sources, "draw", None
+    )  # it is known without an image that dcgan takes no labels
+    assert accuracy.main(["dcgan", "--output", str(tmp_path / "score.json")]) == 2
 
 
 def test_figures_that_agree_correlate_and_others_do_not():
@@ -78,6 +85,7 @@ def test_every_set_is_measured(few, monkeypatch):
     monkeypatch.setattr(agreement, "RUNG_STEPS", 1)
     monkeypatch.setattr(agreement, "TRUNCATIONS", (0.5,))
     monkeypatch.setattr(agreement.evaluation, "quick_accuracy_score", lambda *_: (0.5, 0.1))
+    monkeypatch.setattr(agreement, "correlate", functools.partial(agreement.correlate, draws=20))
     record = agreement.compare(few, samples=300)
     names = [row["set"] for row in record["sets"]]
     assert len(names) == len(set(names)) >= 14
@@ -94,3 +102,12 @@ def test_the_kept_record_of_agreement():
     assert [row["figures"] for row in again] == [row["figures"] for row in record["correlations"]]
     for row, kept in zip(again, record["correlations"], strict=True):
         assert row["correlation"] == pytest.approx(kept["correlation"])
+
+
+@pytest.mark.parametrize("name", ["real", "cgan"])
+def test_the_kept_records_of_accuracy(name):
+    record = json.loads((pretrained.ASSETS / "accuracy" / f"{name}.json").read_text())
+    assert record["command"].split()[2:4] == ["fmgan_tf.bench.accuracy", name]
+    assert record["images"] == accuracy.IMAGES and len(record["runs"]) == 2
+    readme = pathlib.Path(__file__).parent.parent.joinpath("README.md").read_text()
+    assert f"{record['accuracy']:.1%}" in readme and f"{100 * record['spread']:.1f}" in readme

@@ -85,8 +85,10 @@ def score(source, dataset, seeds=2, count=IMAGES, most_epochs=MOST_EPOCHS):
         images, labels = dataset.train_images[:count], dataset.train_labels[:count]
     else:
         source = sources.find(source)
-        images, labels = sources.draw(source, count, seed=0)[:2]
         name = source.recipe.name if source.recipe else pathlib.Path(source.name).name
+        labels = None
+        if source.recipe is None or source.recipe.conditional:
+            images, labels = sources.draw(source, count, seed=0)[:2]
         if labels is None:
             raise InputError(f"{name} takes no labels; expected a conditional generator")
     runs = [train(images, labels, dataset, seed, most_epochs) for seed in range(seeds)]
@@ -104,7 +106,8 @@ def main(arguments=None):
     arguments = parser.parse_args(arguments)
     try:
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        record = score(arguments.source, fashion_mnist.load())
+        command = f"python -m fmgan_tf.bench.accuracy {arguments.source} --output {arguments.output}"
+        record = {"command": command} | score(arguments.source, fashion_mnist.load())
         plots.write_whole(arguments.output, json.dumps(record, indent=2))
     except (InputError, OSError) as error:
         print(f"fmgan_tf.bench.accuracy: {error}", file=sys.stderr)

@@ -166,7 +166,8 @@ def main(arguments=None):
     parser.add_argument("--inception-weights", help="file with InceptionV3's weights, or imagenet")
     arguments = parser.parse_args(arguments)
     try:
-        record = compare(fashion_mnist.load(), weights=arguments.inception_weights)
+        command = f"python -m fmgan_tf.bench.agreement {arguments.output}"
+        record = {"command": command} | compare(fashion_mnist.load(), weights=arguments.inception_weights)
         plots.write_whole(arguments.output, json.dumps(record, indent=2))
     except (InputError, OSError) as error:
         print(f"fmgan_tf.bench.agreement: {error}", file=sys.stderr)
