@@ -166,8 +166,10 @@ def main(arguments=None):
     parser.add_argument("--inception-weights", help="file with InceptionV3's weights, or imagenet")
     arguments = parser.parse_args(arguments)
     try:
+        weights = arguments.inception_weights
         command = f"python -m fmgan_tf.bench.agreement {arguments.output}"
-        record = {"command": command} | compare(fashion_mnist.load(), weights=arguments.inception_weights)
+        command += f" --inception-weights {weights}" if weights else ""
+        record = {"command": command} | compare(fashion_mnist.load(), weights=weights)
         plots.write_whole(arguments.output, json.dumps(record, indent=2))
     except (InputError, OSError) as error:
         print(f"fmgan_tf.bench.agreement: {error}", file=sys.stderr)
