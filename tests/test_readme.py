@@ -74,6 +74,13 @@ def test_what_is_said_of_three_seeds_is_what_their_records_say():
             low, mean, high = (format(value, digits) for value in (min(values), sum(values) / 3, max(values)))
             said.append(f"{mean} ({low} to {high})")
         assert words.format(*said) in text, said
+        if name == "cgan":
+            speeds = [json.loads((path / "run.json").read_text())["images_per_second"] for path in folders]
+            rows, _ = race.read(ROOT / "assets" / "race" / "three-minutes")
+            last = [row for row in rows if row["contender"] == name and row["seconds"] >= 180]
+            raced = [row["images"] / row["seconds"] for row in last]
+            said = f"made {min(speeds):,} to {max(speeds):,} images/s; in the race, on another day, it made "
+            assert said + f"{min(raced):,.0f} to {max(raced):,.0f}, so" in text
 
 
 def test_what_is_said_of_the_long_runs_is_what_their_records_say():
