@@ -158,30 +158,21 @@ def test_a_cluster_that_does_not_come_about(tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        for workers in ([f"127.0.0.1:{taken.getsockname()[1]}"] * 2, ["host-a", "host-b"]):
-            config = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": 0}}
-            command = [
-                sys.executable,
-                "-m",
-                "fmgan_tf",
-                "train",
-                "--epochs",
-                "1",
-                "--strategy",
-                "multiworker",
-                "--output",
-            ]
-            result = subprocess.run(
-                [*command, tmp_path / "run"],
-                env=os.environ | {"TF_CONFIG": json.dumps(config)},
-                capture_output=True,
-                text=True,
-                timeout=300,
-            )
-            last = result.stderr.splitlines()[-1]
-            assert result.returncode == 2 and "Traceback" not in result.stderr, result.stderr
-            assert f"The cluster {workers} does not come about: " in last and "HOST:PORT" in last
-            assert not (tmp_path / "run").exists()
+        clusters = [["host-a", "host-b"], [f"127.0.0.1:{taken.getsockname()[1]}"] * 2]
+        code = (
+            "import json, os, sys\nfrom fmgan_tf.__main__ import main\n"
+            "for workers in json.loads(sys.argv[1]):\n"
+            "    task = {'type': 'worker', 'index': 0}\n"
+            "    os.environ['TF_CONFIG'] = json.dumps({'cluster': {'worker': workers}, 'task': task})\n"
+            "    train = ['train', '--epochs', '1', '--strategy', 'multiworker', '--output', sys.argv[2]]\n"
+            "    assert main(train) == 2\n"
+        )
+        process = start("-c", code, json.dumps(clusters), tmp_path / "run")
+        ((_, errors),) = finish(process)
+    last = errors.splitlines()[-2:]
+    for line, workers in zip(last, clusters, strict=True):
+        assert f"The cluster {workers} does not come about: " in line and "HOST:PORT" in line
+    assert "Traceback" not in errors and not (tmp_path / "run").exists()
 
 
 class Strategy:

@@ -110,6 +110,8 @@ def test_the_command(blobs, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("fmgan_tf.fashion_mnist.load", lambda: blobs)
     monkeypatch.setattr(roofline, "measure_peak", lambda: 1e11)
     monkeypatch.setattr(roofline, "measure_bandwidth", lambda: 1e10)
+    seconds = roofline._seconds
+    monkeypatch.setattr(roofline, "_seconds", lambda function, least: seconds(function, 0.1))
     recipe = recipes.override(recipes.get("cgan"), {"batch_size": 8})
     monkeypatch.setattr(recipes, "RECIPES", {"cgan": recipe})
     picture = tmp_path / "new" / "roofline.png"

@@ -159,7 +159,7 @@ def view(recipe, dataset, peak, bandwidth):
     if recipe.conditional:
         batch = batch, tf.constant(dataset.train_labels[: recipe.batch_size])
     step = tf.function(model.train_step)
-    times = _seconds(lambda: float(step(batch)["generator_loss"]), least=4.0)
+    times = _seconds(lambda: float(step(batch)["generator_loss"]), least=2.0)
     found = operations(model.train_step, batch)
     return View(recipe.name, recipe.batch_size, found, float(np.median(times)), peak, bandwidth)
 
