@@ -8,20 +8,8 @@ import small
 
 from fmgan_tf.fashion_mnist import DataError, load
 
-LONG = ("training", "distribute", "evaluation", "race", "kill", "measures", "analysis")
-SHORT = (
-    "classifier",
-    "cli",
-    "compare",
-    "data",
-    "fuzz",
-    "losses",
-    "metrics",
-    "models",
-    "notebooks",
-    "package",
-)
-SHORT += ("readme", "records")
+LONG = "training distribute evaluation race kill measures analysis".split()
+SHORT = "classifier cli compare data fuzz losses metrics models notebooks package readme records".split()
 
 
 def pytest_collection_modifyitems(items):
