@@ -1,6 +1,7 @@
 """fmgan_tf: the helper package of the fmgan course. Import its modules; this file costs nothing to import."""
 
 import os
+import pathlib
 import re
 
 # TensorFlow turns its fast convolutions (oneDNN) on by itself only on processors with AVX-512 instructions
@@ -12,14 +13,23 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 
 
 class InputError(ValueError):
-    """Something a user gave cannot be used. The message names it, what was expected, and how to fix it."""
+    """Something a user gave cannot be used. The message names it, what was expected, and how to fix it; it is
+    one line, whatever it quotes of others."""
+
+    def __init__(self, message):
+        super().__init__(" ".join(re.sub(r"\x1b\[[\d;]*m", "", str(message)).split()))
 
 
 class Diverged(Exception):
     """A loss became NaN or infinite. The message says at which step and what was kept."""
 
 
-def one_line(error):
-    """What an error says, in one line of at most 300 characters; of Keras, which writes many, the last."""
-    text = re.sub(r"\x1b\[[\d;]*m", "", str(error)).split("Exception encountered: ")[-1]
-    return " ".join(text.split())[:300]
+def write_whole(path, content):
+    """Writes bytes or a str (as UTF-8) whole or not at all: under another name first, then renamed."""
+    path = pathlib.Path(path)
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_bytes(content if isinstance(content, bytes) else content.encode())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

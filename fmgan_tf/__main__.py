@@ -1,54 +1,79 @@
-"""The command line, python -m fmgan_tf: list, data, train, generate, evaluate, analyze, race and roofline.
+"""The command line, python -m fmgan_tf: list, data, train, generate, evaluate, analyze and race.
 
-`--help` and errors come without TensorFlow.
+`--help` and most errors come without TensorFlow.
 """
 
 import argparse
-import itertools
 import json
 import os
 import pathlib
-import re
 import sys
 import warnings
 
-from fmgan_tf import Diverged, InputError, fashion_mnist, recipes
+from fmgan_tf import Diverged, InputError, datasets, recipes
 from fmgan_tf.runs import sources, terminal
 
 DESCRIPTION = "Train GANs on Fashion-MNIST, on two CPU cores, in minutes."
-ANY_SOURCE = "a run folder, a shipped model, your own generator or images (.keras, .h5, .npz, .npy, a folder)"
+SOURCE = "a run folder, a shipped model, your own generator or images (.keras, .h5, .npz, .npy, a folder)"
+EXAMPLES = {
+    "list": ("list", "list | grep cgan"),
+    "data": ("data", "data 2> /dev/null"),
+    "train": ("train", "train dcgan --epochs 5 --set learning_rate=4e-4 --output runs/mine"),
+    "generate": ("generate cgan --label boot --output boots.png", "generate runs/cgan --output walk.gif"),
+    "evaluate": ("evaluate cgan", "evaluate images.npz --json --output runs/scores"),
+    "analyze": ("analyze cgan --output runs/report", "analyze mine.keras --pixels tanh --output runs/mine"),
+    "race": ("race", "race --recipes cgan dcgan --minutes 1 --seeds 3"),
+}
 
 
 class _Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are one line, with the nearest valid word, and exit code 2."""
+    """An ArgumentParser whose errors are one line, with exit code 2."""
 
     def error(self, message):
-        if found := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
-            choices = re.findall(r"[\w-]+", found[2])
-            kind, near = "command" if "command" in message else "choice", recipes.nearest(found[1], choices)
-            message = f"no {kind} {found[1]!r}; there are {', '.join(choices)}. Did you mean {near!r}?"
         print(f"{self.prog}: {' '.join(message.split())}", file=sys.stderr)
         raise SystemExit(2)
 
 
-def _number(kind, low, text, high=float("inf")):
-    """An argparse type: an int from low, or a float more than low, and less than high."""
+def _number(kind, low, expected, high=float("inf")):
+    """An argparse type: a number from low to high."""
 
-    def convert(value):
+    def convert(text):
         try:
-            number = kind(value)
+            number = kind(text)
         except ValueError:
             number = float("nan")
-        if (low <= number if kind is int else low < number) and number < high:
+        if low <= number <= high:
             return number
-        raise argparse.ArgumentTypeError(f"{value!r}: expected {text}")
+        raise argparse.ArgumentTypeError(f"{text!r}: expected {expected}")
 
     return convert
 
 
 _whole = _number(int, 1, "a whole number from 1")
-_positive = _number(float, 0, "a number more than 0")
-_seed = _number(int, 0, "a whole number from 0 to 2147483647", 2**31)
+_positive = _number(float, 1e-6, "a number more than 0", 1e9)
+_seed = _number(int, 0, "a whole number from 0 to 2147483647", 2**31 - 1)
+
+
+def _path(text):
+    return pathlib.Path(text).expanduser()  # a shell leaves --output=~/a as it is
+
+
+def _folder(text):
+    path = _path(text)
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a file, expected a folder")
+    return path
+
+
+def _file(*suffixes):
+    def convert(text):
+        if _path(text).suffix.lower() not in suffixes:
+            raise argparse.ArgumentTypeError(
+                f"{text!r}: expected a name that ends in {' or '.join(suffixes)}"
+            )
+        return _path(text)
+
+    return convert
 
 
 def _setting(text):
@@ -64,17 +89,22 @@ def parser():
     commands = top.add_subparsers(dest="command", metavar="command", required=True)
 
     def add(name, help):
-        return commands.add_parser(name, help=help, description=help, allow_abbrev=False).add_argument
+        lines = "\n".join(f"  python -m fmgan_tf {example}" for example in EXAMPLES[name])
+        texts = {"help": help, "description": help, "epilog": f"examples:\n{lines}"}
+        form = argparse.RawDescriptionHelpFormatter
+        return commands.add_parser(name, **texts, formatter_class=form, allow_abbrev=False).add_argument
 
     add("list", "Show the recipes and their hyper-parameters.")
     add("data", "Fetch, verify and prepare the dataset; print the folder that it is in.")
 
     train = add("train", "Train a recipe into a run folder.")
-    train("recipe", nargs="?", help=f"see `list` (default: {recipes.DEFAULT})")
+    train(
+        "recipe", nargs="?", help=f"see `list` (default: {recipes.DEFAULT}); with --resume also a run folder"
+    )
     train("--epochs", type=_whole, help="how many passes over the data")
-    train("--minutes", type=_positive, help="for so many minutes (default: 3), schedules fitted to it")
+    train("--minutes", type=_positive, help="how many minutes (default: 3)")
     train("--seed", type=_seed, help="default: 0")
-    train("--output", type=pathlib.Path, help="run folder (default: a new one, runs/RECIPE)")
+    train("--output", type=_folder, help="run folder (default: a new one, runs/RECIPE)")
     text = "go on with the run in --output (default: the newest in runs/)"
     train("--resume", action="store_true", help=text)
     text = "equal bits from equal seeds, with --epochs on one machine; slower"
@@ -85,65 +115,56 @@ def parser():
     train("--set", type=_setting, action="append", default=[], metavar="NAME=VALUE", help=text)
 
     generate = add("generate", "Make images with a trained generator.")
-    generate("source", help="a run folder, a shipped model or a generator of your own (.keras, .h5)")
+    generate("source", type=_path, help="a run folder, a shipped model or your own generator (.keras, .h5)")
     text = 'class to make, by name or number ("Ankle boot" or 9); repeatable'
     generate("--label", action="append", help=text)
     text = "images in all, spread over the labels (default: 64, or 8 of every label)"
     generate("--count", type=_whole, help=text)
-    generate("--output", type=pathlib.Path, required=True, help="FILE.png, .npz or .gif (a latent walk)")
+    text = "FILE.png, .npz or .gif (a latent walk)"
+    generate("--output", type=_file(".png", ".npz", ".gif"), required=True, help=text)
 
     evaluate = add("evaluate", "Measure how good generated images are, against the real test images.")
     analyze = add("analyze", "Report what a generator has learned, beside real images, on one page.")
     for command in (evaluate, analyze):
-        command("source", help=ANY_SOURCE)
+        command("source", type=_path, help=SOURCE)
         command("--samples", type=_whole, default=10_000, help="how many images (default: 10000)")
     for command in (generate, evaluate, analyze):
         command("--seed", type=_seed, default=0, help="default: 0")
         text = "what a generator of your own takes (default: normal)"
         command("--noise", choices=("normal", "uniform"), help=text)
-        forms = ("none", "number", "one-hot", "in-noise")
-        command("--label-as", choices=forms, help="how it takes its label")
+        command("--label-as", choices=sources.LABEL_FORMS, help="how it takes its label")
         command("--pixels", choices=("unit", "tanh", "byte"), help="its range: [0, 1], [-1, 1] or [0, 255]")
         command("--fit", choices=("crop", "resize"), help="how its images become 28 x 28")
-    text = "whose features KID, precision and recall are of (default: classifier; inception takes an hour)"
-    choices = ("classifier", "label-free", "random", "inception")
-    evaluate("--extractor", choices=choices, default="classifier", help=text)
-    evaluate("--inception-weights", metavar="FILE", help="default: Keras's cache, else a download of 88 MB")
+    text = "whose features KID, precision and recall are of (default: classifier)"
+    evaluate("--extractor", choices=("classifier", "label-free"), default="classifier", help=text)
     evaluate("--json", action="store_true", help="print JSON instead of a table")
-    evaluate("--output", type=pathlib.Path, help="folder for evaluation.json and pictures")
-    analyze("--output", type=pathlib.Path, required=True, help="folder for report.html and its tables")
+    evaluate("--output", type=_folder, help="folder for evaluation.json and figures")
+    analyze("--output", type=_folder, required=True, help="folder for report.html and its tables")
 
     race = add("race", "Train contenders for equal time and compare their images along the way.")
-    text = "recipes on ten classes, tutorial, prototype, rungs of bench/rivals.py; NAME@2: at twice the rates"
+    text = "recipes on ten classes, tutorial, prototype, or rungs of the ladder (notebook 07)"
     contenders = ["cgan", "dcgan", "prototype", "tutorial"]
     race("--recipes", nargs="+", default=contenders, metavar="NAME", help=text)
     race("--minutes", type=_positive, default=3.0, help="for each of them (default: 3)")
     race("--seeds", type=_whole, default=1, help="runs of each (default: 1)")
-    race("--validation", action="store_true", help="measure against training images, for choosing settings")
-    race("--output", type=pathlib.Path, default=pathlib.Path("runs/race"), help="folder (default: runs/race)")
-
-    text = "Show how well train steps use the processor, beside the fastest matrix product."
-    roofline = add("roofline", text)
-    contenders = ["tutorial", "cgan"]
-    roofline("--recipes", nargs="+", default=contenders, metavar="NAME", help="contenders of a race")
-    picture = pathlib.Path("runs/roofline.png")
-    roofline("--output", type=pathlib.Path, default=picture, help="FILE.png (default: runs/roofline.png)")
+    race("--output", type=_folder, default=pathlib.Path("runs/race"), help="folder (default: runs/race)")
     return top
 
 
 def command_list(arguments):
+    width = 2 + max(map(len, recipes.RECIPES))
     for recipe in recipes.RECIPES.values():
         default = "  [default]" if recipe.name == recipes.DEFAULT else ""
-        print(f"{recipe.name:<12}{recipe.summary}{default}")
+        print(f"{recipe.name:<{width}}{recipe.summary}{default}")
         settings = [f"{name}={getattr(recipe, name)}" for name in recipes.SETTINGS]
         for index in range(0, len(settings), 4):
-            print(f"{'':<12}{'  '.join(settings[index : index + 4])}")
-    print(f"{'':<12}(--set learning_rate=... sets both networks' learning rates)")
+            print(f"{'':<{width}}{'  '.join(settings[index : index + 4])}")
+    print(f"{'':<{width}}(--set learning_rate=... sets both networks' learning rates)")
 
 
 def command_data(arguments):
     terminal.start_tensorflow()
-    dataset = fashion_mnist.load()
+    dataset = datasets.load()
     print(f"{dataset.name}: {dataset.source}", file=sys.stderr)
     print(dataset.folder)
 
@@ -151,183 +172,110 @@ def command_data(arguments):
 def command_train(arguments):
     if arguments.epochs is not None and arguments.minutes is not None:
         raise InputError("--epochs and --minutes: expected one of them")
+    epochs, minutes, settings = arguments.epochs, arguments.minutes, dict(arguments.set)
     if arguments.resume:
-        from fmgan_tf.runs import folder
-
-        output = arguments.output or folder.newest()
-        if not (output / "run.json").exists():
-            raise InputError(f"{output} holds no run to go on with")
-        _check_same(arguments, folder.read_record(output), output)
-        what = f"Going on with {output}"
+        output = _run_to_resume(arguments)
     else:
-        recipe = recipes.override(recipes.get(arguments.recipe or recipes.DEFAULT), dict(arguments.set))
-        output = arguments.output or _free_folder(pathlib.Path("runs") / recipe.name)
-        _check_folder(output)
-        if (output / "run.json").exists():
-            fix = f"Go on with it (--resume --output {output}), or choose another folder"
-            raise InputError(f"{output} holds a run already. {fix}")
-        what = f"Training {recipe.name} into {output}"
+        recipe = recipes.override(recipes.get(arguments.recipe or recipes.DEFAULT), settings)
+        if "epochs" in settings and minutes is None:
+            epochs = epochs or recipe.epochs
     terminal.start_tensorflow()
     from fmgan_tf.runs import distribute, training
 
     strategy = distribute.build_strategy(arguments.strategy)
-    dataset = fashion_mnist.load()
-    print(f"{what}, on {dataset.source}. Ctrl-C stops and saves.", flush=True)
-    epochs, minutes = arguments.epochs, arguments.minutes
+    dataset = datasets.load()
     if arguments.resume:
         record = training.resume(output, dataset, epochs, minutes, strategy)
     else:
-        if "epochs" in dict(arguments.set) and minutes is None:
-            epochs = epochs or recipe.epochs
         seed, deterministic = arguments.seed or 0, arguments.deterministic
-        record = training.train(recipe, dataset, output, seed, epochs, minutes, deterministic, strategy)
+        record = training.train(
+            recipe, dataset, arguments.output, seed, epochs, minutes, deterministic, strategy
+        )
     fid = "" if record["val_fid"] is None else f", FID-FMNIST {record['val_fid']:.2f} against training images"
-    print(
+    folder = record["folder"]
+    terminal.say(
         f"{record['status'].capitalize()}: {record['steps']:,} steps, {record['seconds']:.0f} s, "
         f"{record['images_per_second']:,} images/s{fid}. Look at\n"
-        f"  {output / 'samples.png'}  (images from the averaged generator)\n"
-        f"  {output / 'samples.gif'}  (how they came about)\n"
-        f"  {output / 'losses.png'}  (training curves)"
+        f"  {folder / 'samples.png'}  (images from the averaged generator)\n"
+        f"  {folder / 'samples.gif'}  (the same noise from the first step to the last)\n"
+        f"  {folder / 'losses.png'}  (training curves)"
     )
     return 128 + record["signal"] if "signal" in record else 0
 
 
-def _check_same(arguments, record, output):
-    """Refuses options beside --resume, which people add to the first command, that are not the run's."""
-    recipe = record["recipe"]
-    given = {"recipe": (arguments.recipe, recipe["name"]), "--seed": (arguments.seed, record["seed"])}
-    given["--deterministic"] = (arguments.deterministic or None, record.get("deterministic", False))
+def _run_to_resume(arguments):
+    """The run folder that --resume means. Options that are not the run's, which people add to the first
+    command, are refused."""
+    from fmgan_tf.runs import folder
+
+    given, recipe = arguments.output, arguments.recipe
+    if recipe and recipe not in recipes.RECIPES:
+        given, recipe = _folder(recipe), None
+    output = given or folder.newest(recipe)
+    record = folder.read_record(output)
+    wanted = {"recipe": (recipe, record["recipe"]["name"]), "--seed": (arguments.seed, record["seed"])}
+    wanted["--deterministic"] = (arguments.deterministic or None, record.get("deterministic", False))
+    before = recipes.from_record(record["recipe"])
     for name, value in dict(arguments.set).items():
-        wanted = recipes.override(recipes.from_record(recipe), {name: value})
-        for field in recipes.BOTH_RATES if name == "learning_rate" else (name,):
-            given[f"--set {name}"] = getattr(wanted, field), recipe[field]
-    for name, (now, before) in given.items():
-        if now is not None and now != before:
-            fix = "leave it out, or train anew"
-            raise InputError(f"{output} was begun with {name} {before}, not {now}; {fix}")
+        if recipes.override(before, {name: value}) != before:
+            wanted[f"--set {name}"] = value, "another value"
+    for name, (now, kept) in wanted.items():
+        if now is not None and now != kept:
+            raise InputError(f"{output} was begun with {name} {kept}, not {now}; leave it out, or train anew")
+    return output
 
 
-def _find(arguments):
-    """The sources.Source that the arguments name."""
-    reading = sources.Reading(arguments.noise, arguments.label_as, arguments.pixels, arguments.fit)
-    return sources.find(arguments.source, reading)
+def _open(arguments):
+    options = sources.Options(arguments.noise, arguments.label_as, arguments.pixels, arguments.fit)
+    return sources.open(arguments.source, options)
 
 
 def command_generate(arguments):
-    _check_suffix(arguments.output, ".png, .npz or .gif")
-    labels = arguments.label and [fashion_mnist.class_index(label) for label in arguments.label]
-    source = _find(arguments)
-    if recipe := source.recipe:  # before anything is loaded
-        _check_labels(source, labels, recipe.classes if recipe.conditional else 0)
+    source = _open(arguments)
+    if source.recipe:
+        source.labels(arguments.label)  # before anything is loaded
     terminal.start_tensorflow()
     from fmgan_tf.runs import generate
 
-    generator = sources.open_generator(source)
-    _check_labels(source, labels, generator.classes)
-    names, output = fashion_mnist.CLASS_NAMES, arguments.output
-    generate.generate(generator, output, names, arguments.count, arguments.seed, labels)
-    if generator.assumed:
-        print(generator.assumed)
-    print(f"Wrote {output}")
-
-
-def _check_labels(source, labels, known):
-    """Refuses labels that a generator of so many classes does not know."""
-    if labels and not known:
-        raise InputError(f"{source.name} makes images of no class in particular: it takes no label")
-    names = fashion_mnist.CLASS_NAMES
-    for label in labels or ():
-        if label >= known:
-            listing = ", ".join(names[:known])
-            raise InputError(f"{source.name} has never seen {names[label]!r}; it knows {listing}")
-
-
-def command_evaluate(arguments):
-    if arguments.inception_weights and arguments.extractor != "inception":
-        raise InputError("--inception-weights needs --extractor inception")
-    _check_folder(arguments.output)
-    source = _find(arguments)
-    terminal.start_tensorflow()
-    from fmgan_tf.runs import evaluation
-
-    report = evaluation.evaluate(
-        source,
-        fashion_mnist.load(),
-        samples=arguments.samples,
-        seed=arguments.seed,
-        extractor=arguments.extractor,
-        inception_weights=arguments.inception_weights or "imagenet",
-        output=arguments.output,
-    )
-    print(json.dumps(report, indent=2) if arguments.json else evaluation.table(report))
-    if arguments.output and not arguments.json:
-        print(f"\nWrote evaluation.json, classes.png and realism.png to {arguments.output}")
-
-
-def command_analyze(arguments):
-    _check_folder(arguments.output)
-    source = _find(arguments)
-    terminal.start_tensorflow()
-    from fmgan_tf.runs import report
-
-    found = report.analyze(source, fashion_mnist.load(), arguments.output, arguments.samples, arguments.seed)
-    for sentence in found["findings"]:
-        print(f"- {sentence}")
-    print(f"\nWrote {arguments.output / 'report.html'} and its tables (.csv)")
-
-
-def command_race(arguments):
-    _check_folder(arguments.output)
-    terminal.start_tensorflow()
-    from fmgan_tf.bench import race
-
-    for name in arguments.recipes:
-        race.contender(name)
-    race.race(
-        arguments.recipes,
-        fashion_mnist.load(),
-        arguments.output,
-        arguments.minutes,
-        arguments.seeds,
-        validation=arguments.validation,
-    )
-    print(f"Wrote race.csv, race.png, strip.png and race.json to {arguments.output}")
-
-
-def command_roofline(arguments):
-    _check_suffix(arguments.output, ".png")
-    terminal.start_tensorflow()
-    from fmgan_tf import plots
-    from fmgan_tf.bench import race, roofline
-
-    contenders = [race.contender(name) for name in dict.fromkeys(arguments.recipes)]
-    dataset = fashion_mnist.load()
-    print("Measuring the fastest matrix product and memory; nothing else should be running.", flush=True)
-    peak, bandwidth = roofline.measure_peak(), roofline.measure_bandwidth()
-    views = []
-    for recipe in contenders:
-        print(f"Measuring the train step of {recipe.name}.", flush=True)
-        views.append(roofline.view(recipe, dataset, peak, bandwidth))
-    print(roofline.table(views))
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    plots.save_figure(arguments.output, roofline.show(views))
+    generator, labels = source.generator, source.labels(arguments.label)
+    generate.generate(generator, arguments.output, labels, arguments.count, arguments.seed)
+    if source.assumed:
+        print(source.assumed)
     print(f"Wrote {arguments.output}")
 
 
-def _check_suffix(output, expected):
-    if output.suffix not in re.findall(r"\.\w+", expected):
-        raise InputError(f"--output {output} ends in {output.suffix!r}, expected {expected}")
+def command_evaluate(arguments):
+    source, output = _open(arguments), arguments.output
+    terminal.start_tensorflow()
+    from fmgan_tf.runs import evaluation
+
+    how = arguments.samples, arguments.seed, arguments.extractor, output
+    report = evaluation.evaluate(source, datasets.load(), *how)
+    print(json.dumps(report, indent=2) if arguments.json else evaluation.table(report))
+    if output and not arguments.json:
+        print(f"\nWrote evaluation.json, classes.png and realism.png to {output}")
 
 
-def _check_folder(output):
-    if output and output.exists() and not output.is_dir():
-        raise InputError(f"--output {output} is a file, expected a folder")
+def command_analyze(arguments):
+    source = _open(arguments)
+    terminal.start_tensorflow()
+    from fmgan_tf.runs import report
+
+    report.analyze(source, datasets.load(), arguments.output, arguments.samples, arguments.seed)
+    print(f"Wrote {arguments.output / 'report.html'} and its tables (.csv)")
 
 
-def _free_folder(folder):
-    """The folder itself or, where that is taken, the first of folder-2, folder-3, ..."""
-    others = (folder.with_name(f"{folder.name}-{number}") for number in itertools.count(2))
-    return next(candidate for candidate in itertools.chain([folder], others) if not candidate.exists())
+def command_race(arguments):
+    terminal.start_tensorflow()
+    from fmgan_tf import race
+    from fmgan_tf.runs import folder
+
+    contenders = [race.contender(name) for name in dict.fromkeys(arguments.recipes)]
+    output = folder.writable(arguments.output)
+    with folder.alone_in(output):
+        race.race(contenders, datasets.load(), output, arguments.minutes, arguments.seeds)
+    names = ("race.csv", "race.png", "strip.png")
+    print("\n".join(["Wrote", *(f"  {output / name}" for name in names)]))
 
 
 COMMANDS = {
@@ -338,26 +286,31 @@ COMMANDS = {
 def main(arguments=None):
     """Runs the command line and returns its exit code: 0, 1 (training diverged), 2 (bad input), or 128 and
     the number of the signal that ended it."""
-    os.environ["MPLBACKEND"] = "agg"  # pictures go to files; another project's backend may not exist here
-    with terminal.displays():
-        arguments = parser().parse_args(arguments)
+    os.environ["MPLBACKEND"] = "agg"  # figures go to files; another project's backend may not exist here
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # whatever a terminal cannot show
+    arguments = parser().parse_args(arguments)
 
-        def show_warning(message, category, *_):
-            if issubclass(category, UserWarning):  # what libraries tell developers concerns nobody here
-                print(f"fmgan_tf {arguments.command}: {' '.join(str(message).split())}", file=sys.stderr)
+    def show_warning(message, category, *_):
+        if issubclass(category, UserWarning):  # others are for developers
+            terminal.say(f"fmgan_tf {arguments.command}: {InputError(message)}", sys.stderr)
 
-        try:
-            with warnings.catch_warnings():
-                # Keras minds whether one input comes as a list of one; it is the same to the model
-                warnings.filterwarnings("ignore", "The structure of `inputs` doesn't match")
-                warnings.showwarning = show_warning
-                return COMMANDS[arguments.command](arguments) or 0
-        except KeyboardInterrupt:
-            print("fmgan_tf: interrupted", file=sys.stderr)
-            return 130
-        except (InputError, OSError, Diverged) as error:
-            print(f"fmgan_tf {arguments.command}: {' '.join(str(error).split())}", file=sys.stderr)
-            return 1 if isinstance(error, Diverged) else 2
+    try:
+        with warnings.catch_warnings():
+            # Keras minds whether one input comes as a list of one; it is the same to the model
+            warnings.filterwarnings("ignore", "The structure of `inputs` doesn't match")
+            warnings.showwarning = show_warning
+            return COMMANDS[arguments.command](arguments) or 0
+    except KeyboardInterrupt:
+        terminal.say("fmgan_tf: interrupted", sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (InputError, OSError, Diverged, MemoryError) as error:
+        terminal.say(f"fmgan_tf {arguments.command}: {InputError(error)}"[:800], sys.stderr)
+        return 1 if isinstance(error, Diverged) else 2
 
 
 if __name__ == "__main__":

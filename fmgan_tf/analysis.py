@@ -4,7 +4,9 @@ Thin over scikit-learn, SciPy and umap-learn; runs/report.py puts it all on one 
 features are float (N, dimensions), images uint8 (N, height, width, 1), labels int (N,).
 """
 
+import itertools
 import warnings
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -13,7 +15,7 @@ from scipy.spatial import distance
 from sklearn import cluster, decomposition, manifold, neighbors
 from sklearn import metrics as scores
 
-from fmgan_tf import InputError, data, features, generation, metrics, one_line
+from fmgan_tf import InputError, data, features, generation, metrics
 
 EMBEDDINGS = ("PCA", "t-SNE", "UMAP")
 CLUSTERINGS = ("k-means", "HDBSCAN")
@@ -24,6 +26,24 @@ ATTRIBUTES = {
     "edge density": "mean difference between neighboring pixels, 0 to 1",
 }
 PAIRS = 500  # images per class whose distances to one another are averaged
+CLUSTERED, CLUSTER_PARTS = 10_000, 5  # images per set that are searched for clusters, in so many parts
+
+
+class ImageSet(NamedTuple):
+    """Images uint8 (N, 28, 28, 1), labels int (N,), and what the shipped classifier makes of them: features
+    float32 (N, 128) and classes int (N,), which are also the labels of generated images that were asked for
+    none."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    features: np.ndarray
+    recognized: np.ndarray
+
+    @classmethod
+    def of(cls, images, labels, progress):
+        """The set of images with labels or None; `progress` is what the progress bar says."""
+        found, recognized = features.classifier_features(images, progress)
+        return cls(images, recognized if labels is None else labels, found, recognized)
 
 
 def embed(points, method, seed=0):
@@ -50,7 +70,7 @@ def embed(points, method, seed=0):
         raise InputError("UMAP needs umap-learn, which is not installed: pip install umap-learn") from None
     except RuntimeError as error:  # of numba, which keeps compiled code in a file
         fix = "Set NUMBA_CACHE_DIR to a folder that can be written"
-        raise InputError(f"UMAP cannot start ({one_line(error)}). {fix}") from error
+        raise InputError(f"UMAP cannot start ({error}). {fix}") from error
     with warnings.catch_warnings():  # it says that a seed costs it its threads, and warns of its own future
         warnings.simplefilter("ignore")
         return umap.UMAP(n_neighbors=min(15, len(points) - 1), random_state=seed).fit_transform(points)
@@ -95,6 +115,29 @@ def find_clusters(points, labels, method, seed=0, dimensions=20):
     }
 
 
+def cluster_table(real, generated, seed=0):
+    """Clusters of two ImageSets, in pixels and in classifier features, beside their labels.
+
+    Returns:
+        list of dicts: space; images, "real" or "generated"; method; samples, how many images a part has; the
+        means over five disjoint parts of what find_clusters gives; ari_error, the standard error of ARI's.
+    """
+    rows, sets = [], {"real": real, "generated": generated}
+    for space, name in itertools.product(("pixels", "classifier features"), sets):
+        points = sets[name].features
+        if space == "pixels":
+            points = data.to_unit_range(sets[name].images).reshape(len(points), -1)
+        parts = np.array_split(np.arange(len(points))[:CLUSTERED], CLUSTER_PARTS)
+        for method in CLUSTERINGS:
+            found = [find_clusters(points[part], sets[name].labels[part], method, seed) for part in parts]
+            row = {"space": space, "images": name, "method": method, "samples": len(parts[0])}
+            for key in ("clusters", "left_out", "ari", "nmi", "silhouette"):
+                row[key] = float(np.mean([result[key] for result in found]))
+            error = np.std([result["ari"] for result in found], ddof=1) / CLUSTER_PARTS**0.5
+            rows.append(row | {"ari_error": float(error)})
+    return rows
+
+
 def diversity(points):
     """Mean distance between two of up to 500 points: 0 where all are the same, NaN for fewer than two."""
     return float(distance.pdist(points[:PAIRS]).mean()) if len(points) > 1 else np.nan
@@ -105,7 +148,7 @@ def per_class(real, real_labels, generated, generated_labels):
 
     Returns:
         dict from class to a dict: diversity (over that of the real images), precision, recall and coverage
-        (see metrics), all NaN with fewer than ten images of a side, and count, of generated images.
+        (see metrics), all NaN with fewer than ten images in either set, and count, of generated images.
     """
     rows = {}
     for label in np.unique(real_labels):
@@ -121,18 +164,16 @@ def per_class(real, real_labels, generated, generated_labels):
 
 
 def attributes(images):
-    """What is seen without knowing the garment: dict from ATTRIBUTES to float64 (N,), 0 to 1."""
+    """What is seen without knowing what is shown: dict from ATTRIBUTES to float64 (N,), 0 to 1."""
     pixels = np.asarray(images)[..., 0].astype("float64") / 255
     mirrored = pixels[:, :, ::-1]
     total = np.maximum((pixels + mirrored).sum((1, 2)), 1e-9)
+    edges = [np.abs(np.diff(pixels, axis=axis)).mean((1, 2)) for axis in (1, 2)]
     return {
         "brightness": pixels.mean((1, 2)),
         "filled area": (pixels > 0.1).mean((1, 2)),
         "symmetry": 1 - np.abs(pixels - mirrored).sum((1, 2)) / total,
-        "edge density": (
-            np.abs(np.diff(pixels, axis=1)).mean((1, 2)) + np.abs(np.diff(pixels, axis=2)).mean((1, 2))
-        )
-        / 2,
+        "edge density": (edges[0] + edges[1]) / 2,
     }
 
 
@@ -158,7 +199,7 @@ def biases(real, real_labels, generated, generated_labels):
     Returns:
         list of dicts: attribute; label, None for all; real and generated, the means; effect, low and high,
         see effect_size, for as many comparisons as the list is long; clear, whether low to high leaves out 0.
-        Classes with fewer than ten images of either side are left out.
+        Classes with fewer than ten images in either set are left out.
     """
     left, right = attributes(real), attributes(generated)
     rows, pairs = [], []
@@ -185,12 +226,6 @@ def nearest(images, train_images):
     return index, np.sqrt(((flat - train[index]) ** 2).mean(1))
 
 
-def images_along(generator, noise, label=None):
-    """Images of a generation.Generator for noise (N, latent_dim), all of one class if it takes labels."""
-    labels = None if label is None else np.full(len(noise), label)
-    return generation.sample_images(generator, np.asarray(noise, "float32"), labels)
-
-
 def interpolations(generator, seed=0, count=24, steps=17):
     """Walks of a generation.Generator between random noise vectors, `count` straight and on great circles.
 
@@ -211,7 +246,7 @@ def interpolations(generator, seed=0, count=24, steps=17):
         labels = np.tile(np.arange(count) % generator.classes, steps) if generator.classes else None
         noise = walk.reshape(steps * count, -1).astype("float32")
         images = generation.sample_images(generator, noise, labels)
-        found, _ = features.classifier_features(images, label=f"features of {kind} walks")
+        found, _ = features.classifier_features(images, progress=f"features of {kind} walks")
         path = found.reshape(steps, count, -1)
         hops = np.linalg.norm(np.diff(path, axis=0), axis=-1).sum(0)
         norms = np.linalg.norm(walk, axis=-1)

@@ -3,10 +3,9 @@
 import sys
 
 import numpy as np
-import tensorflow as tf
 from tqdm import tqdm
 
-from fmgan_tf import InputError, fashion_mnist
+from fmgan_tf import InputError, datasets
 
 
 def to_tanh_range(images):
@@ -29,31 +28,41 @@ def from_unit_range(images):
     return np.clip(np.rint(np.asarray(images, "float32") * 255.0), 0, 255).astype("uint8")
 
 
-def select_classes(images, labels, classes):
-    """The (images, labels) of some classes, given by name or number; labels keep their numbers."""
-    keep = np.isin(labels, [fashion_mnist.class_index(label) for label in classes])
-    return images[keep], labels[keep]
+def from_byte_range(images):
+    """Rounds pixels in [0, 255] to uint8; clips the others."""
+    return np.clip(np.rint(np.asarray(images, "float32")), 0, 255).astype("uint8")
 
 
-# Where a generator's range comes from its last activation: into it, and back to pixels.
-RANGES = {"tanh": (to_tanh_range, from_tanh_range), "sigmoid": (to_unit_range, from_unit_range)}
+# How the pixels of a generator are written: from uint8, and back
+RANGES = {
+    "tanh": (to_tanh_range, from_tanh_range),
+    "unit": (to_unit_range, from_unit_range),
+    "byte": (lambda images: np.asarray(images, "float32"), from_byte_range),
+}
 VALIDATION_IMAGES = 5000
 
 
-def parts(dataset, classes=10):
+def select_classes(images, labels, classes, class_names=datasets.CLASS_NAMES):
+    """The (images, labels) of some classes, given by name or number; labels keep their numbers."""
+    keep = np.isin(labels, [datasets.class_index(label, class_names) for label in classes])
+    return images[keep], labels[keep]
+
+
+def split_dataset(dataset, classes):
     """What to train on, to watch, and to test on: (Dataset, validation_images, validation_labels).
 
-    With all ten classes the dataset's own training and test images; the first 5,000 training images, which
-    are trained on as well, are watched. With fewer, the first `classes` are taken from all 70,000 images and
-    split 80/10/10, stratified, the same way every time; the tenth to test on comes from the dataset's own
-    test images, which no extractor of features has seen.
+    With all classes the dataset's own training and test images; the first 5,000 training images, which are
+    trained on as well, are watched. With fewer, the first `classes` are taken from all images and split
+    80/10/10, stratified, the same way every time; the tenth to test on comes from the dataset's own test
+    images, which no extractor of features has seen.
     """
     if classes == len(dataset.class_names):
         return dataset, dataset.train_images[:VALIDATION_IMAGES], dataset.train_labels[:VALIDATION_IMAGES]
     from sklearn.model_selection import train_test_split
 
-    own = select_classes(dataset.train_images, dataset.train_labels, range(classes))
-    unseen = select_classes(dataset.test_images, dataset.test_labels, range(classes))
+    wanted = range(classes), dataset.class_names
+    own = select_classes(dataset.train_images, dataset.train_labels, *wanted)
+    unseen = select_classes(dataset.test_images, dataset.test_labels, *wanted)
     tenth = (len(own[1]) + len(unseen[1])) // 10
     seeded = {"train_size": tenth, "random_state": 0}
     test_x, more_x, test_y, more_y = train_test_split(*unseen, stratify=unseen[1], **seeded)
@@ -62,32 +71,46 @@ def parts(dataset, classes=10):
     return dataset._make((train_x, train_y, test_x, test_y, *dataset[4:])), watched_x, watched_y
 
 
-def alike(labels, wanted, seed=0):
-    """Which of some real images, by their labels, int (N,), to take so that they have the class counts of
-    wanted, int (M,): their places, int (M,), shuffled; of a class that has too few, all."""
+def match_class_counts(labels, wanted, seed=0):
+    """Which of some images, by their labels, int (N,), to take so that they have the class counts of wanted,
+    int (M,): their places, int (M,), shuffled; of a class that has too few, all."""
     order = np.random.default_rng(seed).permutation(len(labels))
     counts = np.bincount(wanted)
     chosen = [order[labels[order] == label][:count] for label, count in enumerate(counts)]
     return np.random.default_rng(seed).permutation(np.concatenate(chosen))
 
 
+def resizing_weights(size, new_size):
+    """The matrix, float32 (new_size, size), that resizes a row of pixels: bilinear, antialiased.
+
+    A row of it is a triangle around the middle of one new pixel. It is as wide as a new pixel where the row
+    shrinks, so that every old pixel counts, and as wide as an old one where it grows.
+    """
+    scale = size / new_size
+    middles = (np.arange(new_size) + 0.5) * scale
+    distances = np.abs(np.arange(size) + 0.5 - middles[:, None]) / max(scale, 1.0)
+    weights = np.maximum(0.0, 1.0 - distances)
+    return (weights / weights.sum(1, keepdims=True)).astype("float32")
+
+
 def resize(images, image_size):
-    """Square images, uint8 (N, size, size, 1), at another size, bilinear, antialiased."""
-    if images.shape[1:3] == (image_size, image_size):
+    """Images, uint8 (N, height, width, 1), as squares of another size: bilinear, antialiased."""
+    height, width = images.shape[1:3]
+    if height == width == image_size:
         return images
-    # float32 copies of all 60,000 at once would take a gigabyte
-    parts = np.array_split(images, max(1, len(images) // 5000))
-    resized = [tf.image.resize(part, (image_size, image_size), antialias=True).numpy() for part in parts]
-    return np.concatenate([np.clip(np.rint(part), 0, 255).astype("uint8") for part in resized])
+    down, across = resizing_weights(height, image_size), resizing_weights(width, image_size)
+    resized = [from_byte_range(down @ image[..., 0].astype("float32") @ across.T) for image in images]
+    return np.stack(resized)[..., None]
 
 
 def shift(images, offsets, reach):
-    """Moves every image, float32 (batch, height, width, 1) in [-1, 1], by its own offset; what comes in is
-    black.
+    """Moves every image, float (batch, height, width, 1) in [-1, 1], by its own offset; new pixels are black.
 
     The offsets are int32 (batch, 2), rows up and columns to the left, in [-reach, reach]. The gradient goes
     to the pixels that stayed in the picture.
     """
+    import tensorflow as tf
+
     size = images.shape[1]
     images = tf.pad(images, [[0, 0], [reach, reach], [reach, reach], [0, 0]], constant_values=-1)
     for axis in (1, 2):
@@ -96,18 +119,20 @@ def shift(images, offsets, reach):
     return images
 
 
-def in_batches(images, batch_size, label):
-    """Cuts an array into batches, with a progress bar on stderr, named `label`, once it takes seconds."""
-    wait = 2 if sys.stderr.isatty() else 10  # seconds; in a log or a notebook a bar is mostly noise
-    with tqdm(total=len(images), desc=label, delay=wait, leave=False, dynamic_ncols=True) as bar:
+def in_batches(images, batch_size, progress):
+    """Cuts an array into batches, with a progress bar on stderr, named `progress`, once it takes seconds."""
+    wait = 2 if sys.stderr and sys.stderr.isatty() else 10  # seconds; in a log a bar is mostly noise
+    with tqdm(total=len(images), desc=progress, delay=wait, leave=False, dynamic_ncols=True) as bar:
         for first in range(0, len(images), batch_size):
             yield images[first : first + batch_size]
             bar.update(min(batch_size, len(images) - first))
 
 
-def untuned(pipeline):
+def without_autotune(pipeline):
     """A tf.data.Dataset without the thread that tunes it. As that thread may overlook that it is to end, a
     program that drops an iterator would now and then stand still, for up to a minute (TensorFlow 2.21)."""
+    import tensorflow as tf
+
     options = tf.data.Options()
     options.autotune.enabled = False
     return pipeline.with_options(options)
@@ -128,6 +153,8 @@ def batches(images, batch_size, seed=0, first_step=0, labels=None):
     Returns:
         tf.data.Dataset of float32 (batch_size, height, width, 1), or of pairs of those and labels.
     """
+    import tensorflow as tf
+
     if not 0 < batch_size <= len(images):
         raise InputError(f"batch_size is {batch_size}, expected 1 to {len(images)}, the number of images")
     steps = len(images) // batch_size
@@ -143,4 +170,4 @@ def batches(images, batch_size, seed=0, first_step=0, labels=None):
         return tf.nest.map_structure(lambda array: tf.gather(array, index), arrays)
 
     epochs = tf.data.Dataset.range(first_step // steps, np.iinfo("int64").max)
-    return untuned(epochs.flat_map(indices).skip(first_step % steps).map(batch).prefetch(2))
+    return without_autotune(epochs.flat_map(indices).skip(first_step % steps).map(batch).prefetch(2))

@@ -1,56 +1,50 @@
-"""Images to features, on which generators are measured.
+"""Images to features, on which generators are measured: the shipped extractors, and how they are trained.
 
-The shipped classifier's give FID-FMNIST. A distance is only as good as its features, so there are second
-opinions: those of a shipped network that has never seen a label, of one that has never seen an image, and
-InceptionV3's. Images of another dtype or shape than expected, and missing or damaged models, are an
-InputError.
+The classifier's features give FID-FMNIST. A distance is only as good as its features, so there are second
+opinions: those of a network that has never seen a label, and of one that has never seen an image. Images of
+another dtype or shape than expected, and missing or damaged models, are an InputError.
 """
 
-import contextlib
 import functools
-import sys
 
 import keras
 import numpy as np
 import tensorflow as tf
+from keras import layers
 
-from fmgan_tf import InputError, data, pretrained
+from fmgan_tf import InputError, data, generation, models
 
-INCEPTION_NOTE = (
-    "InceptionV3 here has the ImageNet weights of keras.applications, not the 2015 weights of the papers: do "
-    "not set this distance beside published ones."
-)
-
-
-def _check(images):
-    images = np.asarray(images)
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (images.shape[1],) * 2 + (1,):
-        raise InputError(
-            f"images are {images.dtype} {images.shape}, expected uint8 (N, height, width, 1), square, in "
-            "[0, 255]; data.from_tanh_range and data.from_unit_range convert what a generator gives"
-        )
-    return images
+SIZE = 28  # pixels, of the images that the extractors were trained on
+CLASSIFIER_SETTINGS = {
+    "filters": 32,  # depth of its first layer, see models.build_classifier
+    "batch_size": 128,
+    "epochs": 12,
+    "learning_rate": 2e-3,  # of AdamW at its height; it rises over the first twelfth and falls as a cosine
+    "weight_decay": 0.02,
+    "shift": 1,  # pixels by which an image is moved, at most
+}
+ENCODER_SETTINGS = {"features": 64, "batch_size": 128, "epochs": 12, "learning_rate": 2e-3}
 
 
 @functools.cache
 def classifier():
-    """The shipped classifier; fmgan_tf.bench.classifier made it, from the training images alone.
+    """The shipped classifier, see train_classifier.
 
     Returns:
         keras.Model, float32 (batch, 28, 28, 1) in [-1, 1] -> logits (batch, 10). Its layer "features" gives
         (batch, 128).
     """
-    return keras.models.load_model(pretrained.verified("classifier/classifier.keras"), compile=False)
+    return keras.models.load_model(generation.verified("classifier/classifier.keras"), compile=False)
 
 
 @functools.cache
 def label_free():
-    """The shipped network that has seen no label; fmgan_tf.bench.label_free made it, and says how.
+    """The shipped network that has seen no label, see train_encoder.
 
     Returns:
         keras.Model, float32 (batch, 28, 28, 1) in [-1, 1] -> (batch, 64).
     """
-    return keras.models.load_model(pretrained.verified("label-free/encoder.keras"), compile=False)
+    return keras.models.load_model(generation.verified("label-free/encoder.keras"), compile=False)
 
 
 @functools.cache
@@ -60,61 +54,65 @@ def random():
     Returns:
         keras.Model, float32 (batch, 28, 28, 1) in [-1, 1] -> (batch, 64), averages over the image.
     """
-    image = x = keras.Input((28, 28, 1))
-    generator = np.random.default_rng(0)
+    image = x = keras.Input((SIZE, SIZE, 1))
+    numbers = np.random.default_rng(0)
     for filters in (32, 64, 64):
-        layer = keras.layers.Conv2D(filters, 4, strides=2, padding="same", use_bias=False, activation="relu")
         shape = (4, 4, x.shape[-1], filters)
+        layer = layers.Conv2D(filters, 4, strides=2, padding="same", use_bias=False, activation="relu")
         x = layer(x)
         # With this deviation the signal neither fades nor grows: He et al. 2015, arXiv 1502.01852
-        deviation = np.sqrt(2 / np.prod(shape[:-1]))
-        layer.set_weights([generator.normal(0, deviation, shape).astype("float32")])
-    return keras.Model(image, keras.layers.GlobalAveragePooling2D()(x))
+        layer.set_weights([numbers.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape).astype("float32")])
+    return keras.Model(image, layers.GlobalAveragePooling2D()(x))
 
 
 @functools.cache
-def _outputs(name):
+def _compiled(name):
     """What a network makes of a batch, compiled: a list, of the classifier its features and its logits."""
     model = {"classifier": classifier, "label-free": label_free, "random": random}[name]()
     outputs = model.outputs
     if name == "classifier":
         outputs = [model.get_layer("features").output, *outputs]
-    return tf.function(
-        functools.partial(keras.Model(model.input, outputs), training=False), reduce_retracing=True
-    )
+    network = functools.partial(keras.Model(model.input, outputs), training=False)
+    return tf.function(network, reduce_retracing=True)
 
 
-def _extract(name, images, label, batch_size=500):
-    images, found = data.resize(_check(images), 28), []
-    for batch in data.in_batches(images, batch_size, label):
-        outputs = keras.tree.flatten(_outputs(name)(data.to_tanh_range(batch)))
+def _extract(name, images, progress):
+    images = np.asarray(images)
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (images.shape[1],) * 2 + (1,):
+        raise InputError(
+            f"images are {images.dtype} {images.shape}, expected uint8 (N, height, width, 1), square, in "
+            "[0, 255]; data.from_tanh_range and data.from_unit_range convert what a generator gives"
+        )
+    found = []
+    for batch in data.in_batches(data.resize(images, SIZE), 500, progress):
+        outputs = keras.tree.flatten(_compiled(name)(data.to_tanh_range(batch)))
         found.append([output.numpy() for output in outputs])
     return [np.concatenate(output) for output in zip(*found, strict=True)]
 
 
-def classifier_features(images, batch_size=500, label="classifier features"):
+def classifier_features(images, progress="classifier features"):
     """Features and recognized classes of the shipped classifier.
 
     A Frechet distance on these features is called FID-FMNIST, never bare FID, which is one on Inception's.
 
     Args:
         images: uint8 (N, size, size, 1); other sizes than 28 are resized.
-        label: str, for the progress bar.
+        progress: str, what the progress bar says.
     Returns:
         (features, labels): float32 (N, 128) and int64 (N,) in [0, 9].
     """
-    features, logits = _extract("classifier", images, label, batch_size)
+    features, logits = _extract("classifier", images, progress)
     return features, logits.argmax(1)
 
 
-def label_free_features(images, label="label-free features"):
+def label_free_features(images, progress="label-free features"):
     """Features, float32 (N, 64), that no label has shaped, of images as in classifier_features."""
-    return _extract("label-free", images, label)[0]
+    return _extract("label-free", images, progress)[0]
 
 
-def random_features(images, label="random features"):
+def random_features(images, progress="random features"):
     """Features, float32 (N, 64), of a network with random weights, of images as in classifier_features."""
-    return _extract("random", images, label)[0]
+    return _extract("random", images, progress)[0]
 
 
 def recognized_among(classes, features):
@@ -128,7 +126,7 @@ def classifier_extractor(pixels="tanh"):
     """The classifier's features within TensorFlow's graph, for gan.GAN.measure_fid.
 
     Args:
-        pixels: range of the images, "tanh" ([-1, 1]) or "sigmoid" ([0, 1]).
+        pixels: range of the images, "tanh" ([-1, 1]) or "unit" ([0, 1]).
     Returns:
         (function of float32 images (batch, height, width, 1) that returns (batch, 128), 128).
     """
@@ -137,49 +135,85 @@ def classifier_extractor(pixels="tanh"):
     network = keras.Model(model.input, layer.output)
 
     def extractor(images):
-        if pixels == "sigmoid":  # the classifier was trained on [-1, 1]
+        images = tf.cast(images, "float32")
+        if pixels == "unit":  # the classifier was trained on [-1, 1]
             images = 2.0 * images - 1.0
-        if images.shape[1:3] != (28, 28):
-            images = tf.image.resize(images, (28, 28), antialias=True)
+        if images.shape[1:3] != (SIZE, SIZE):  # tf.image.resize cannot be compiled by XLA
+            weights = data.resizing_weights(images.shape[1], SIZE)
+            images = tf.einsum("ij,bjkc,lk->bilc", weights, images, weights)
         return network(images, training=False)
 
     return extractor, layer.output.shape[-1]
 
 
-def inception(weights="imagenet"):
-    """InceptionV3 up to its pooled features: (batch, 299, 299, 3) in [-1, 1] -> (batch, 2048).
+def train_classifier(dataset, seed=0, verbose=2, **changes):
+    """Trains a classifier on the training images alone, moved by up to a pixel each way. None is mirrored:
+    shoes point one way in Fashion-MNIST, and the features must see when they do not.
 
     Args:
-        weights: "imagenet" (Keras's cache, else a download of 88 MB), the path of a file with the weights of
-            keras.applications.InceptionV3 without its top, or None for random ones.
-    Raises:
-        InputError: the weights are not available.
-    Source: Szegedy et al. 2016, https://arxiv.org/abs/1512.00567.
+        dataset: datasets.Dataset of images of 28 x 28.
+        seed: int, of weights, shifts and order.
+        changes: other values than those of CLASSIFIER_SETTINGS.
+    Returns:
+        (keras.Model as classifier(), dict of lists by epoch: loss, accuracy).
     """
-    options = {"include_top": False, "input_shape": (299, 299, 3), "pooling": "avg"}
-    try:
-        with contextlib.redirect_stdout(sys.stderr):  # Keras reports a download, --json has stdout
-            return keras.applications.InceptionV3(weights=weights and str(weights), **options)
-    except Exception as error:  # urllib, h5py and Keras each have exceptions of their own
-        problem = f"{weights} does not hold InceptionV3's weights without its top"
-        fix = "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5 from keras.applications is expected"
-        if weights == "imagenet":
-            problem = "InceptionV3's weights are not in Keras's cache and could not be downloaded"
-            fix = "name a file that holds them (--inception-weights), or take --extractor classifier"
-        raise InputError(f"{problem} ({' '.join(str(error).split())}); {fix}") from error
+    settings, classes = CLASSIFIER_SETTINGS | changes, len(dataset.class_names)
+    images, size = data.to_tanh_range(dataset.train_images), settings["batch_size"]
+    steps, peak = settings["epochs"] * (len(images) // size), settings["learning_rate"]
+    keras.utils.set_random_seed(seed)
+    model = models.build_classifier(settings["filters"], classes)
+    warmup = {"warmup_target": peak, "warmup_steps": steps // 12}
+    rate = keras.optimizers.schedules.CosineDecay(0.1 * peak, steps - steps // 12, **warmup)
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=settings["weight_decay"])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, metrics=["accuracy"])
+
+    def move(batch, labels):
+        reach = settings["shift"]
+        return data.shift(batch, tf.random.uniform((size, 2), -reach, reach + 1, tf.int32), reach), labels
+
+    stream = tf.data.Dataset.from_tensor_slices((images, dataset.train_labels))
+    stream = stream.shuffle(len(images), seed=seed).batch(size, drop_remainder=True).map(move).prefetch(2)
+    history = model.fit(stream, epochs=settings["epochs"], shuffle=False, verbose=verbose).history
+    bare = models.build_classifier(settings["filters"], classes)  # without optimizer, which doubles the file
+    bare.set_weights(model.get_weights())
+    return bare, history
 
 
-def inception_features(images, batch_size=50, weights="imagenet", label="InceptionV3 features", model=None):
-    """Pooled InceptionV3 features, float32 (N, 2048), of images as in classifier_features.
+def build_autoencoder(features=64):
+    """An encoder that squeezes an image to features, and what rebuilds the image from them.
 
-    Three equal channels, resized to 299 pixels, antialiased; two cores take about 10 images a second. `model`
-    is what inception() returned, to load it once for several calls.
+    Returns:
+        (encoder, autoencoder): keras.Model, float32 (batch, 28, 28, 1) in [-1, 1] -> (batch, features), of
+        164,576 parameters, and -> images like these.
     """
-    images, model = _check(images), model or inception(weights)
+    image = x = keras.Input((SIZE, SIZE, 1), name="image")
+    for filters in (32, 64, 64):
+        x = layers.Conv2D(filters, 4, strides=2, padding="same")(x)
+        x = layers.LeakyReLU(negative_slope=0.2)(x)
+    code = layers.Dense(features, name="features")(layers.Flatten()(x))
+    x = layers.LeakyReLU(negative_slope=0.2)(layers.Dense(7 * 7 * 64)(code))
+    x = layers.Reshape((7, 7, 64))(x)
+    for filters in (32, 16):
+        x = layers.Conv2DTranspose(filters, 4, strides=2, padding="same")(x)
+        x = layers.LeakyReLU(negative_slope=0.2)(x)
+    rebuilt = layers.Conv2D(1, 3, padding="same", activation="tanh")(x)
+    return keras.Model(image, code, name="encoder"), keras.Model(image, rebuilt, name="autoencoder")
 
-    @tf.function(reduce_retracing=True)
-    def extract(batch):
-        batch = tf.image.resize(tf.cast(batch, tf.float32) / 127.5 - 1.0, (299, 299), antialias=True)
-        return model(tf.repeat(batch, 3, axis=-1), training=False)
 
-    return np.concatenate([extract(batch).numpy() for batch in data.in_batches(images, batch_size, label)])
+def train_encoder(dataset, seed=0, verbose=2, **changes):
+    """Trains an autoencoder to rebuild the training images from few numbers, with the mean squared error of
+    pixels. No label is used and no image is moved or mirrored. Arguments as in train_classifier.
+
+    Returns:
+        (keras.Model as label_free(), dict of lists by epoch: loss).
+    """
+    settings, images = ENCODER_SETTINGS | changes, data.to_tanh_range(dataset.train_images)
+    keras.utils.set_random_seed(seed)
+    encoder, autoencoder = build_autoencoder(settings["features"])
+    steps = settings["epochs"] * -(-len(images) // settings["batch_size"])
+    rate = keras.optimizers.schedules.CosineDecay(settings["learning_rate"], steps)
+    autoencoder.compile(keras.optimizers.Adam(rate), "mse")
+    sizes = {"batch_size": settings["batch_size"], "epochs": settings["epochs"]}
+    history = autoencoder.fit(images, images, verbose=verbose, **sizes).history
+    return encoder, history

@@ -1,9 +1,10 @@
-"""The adversarial game as a Keras model: one train step, whose only moving part is the loss."""
+"""The adversarial game as a Keras model: one train step, whose only moving part is the loss; and the model
+of a recipe."""
 
 import keras
 import tensorflow as tf
 
-from fmgan_tf import data, metrics
+from fmgan_tf import data, losses, metrics, models
 
 
 class GAN(keras.Model):
@@ -51,6 +52,11 @@ class GAN(keras.Model):
         discriminator_optimizer.build(self.discriminator.trainable_variables)
 
     @property
+    def step(self):
+        """How many steps have been trained, an int variable."""
+        return self.generator_optimizer.iterations
+
+    @property
     def metrics(self):
         """The means, over an epoch, of what train_step returns."""
         return self.trackers
@@ -91,7 +97,7 @@ class GAN(keras.Model):
 
     def noise(self, count):
         """float32 (count, latent_dim), by seed and step alone: a resumed run draws the same."""
-        return self.draw(count, self.generator_optimizer.iterations)
+        return self.draw(count, self.step)
 
     def draw(self, count, number):
         """The noise of that number, float32 (count, latent_dim): another one for every seed and every int."""
@@ -105,10 +111,10 @@ class GAN(keras.Model):
         The decay d = min(ema_decay, (1 + t) / (10 + t)) after t steps starts low, so that the average forgets
         the first steps quickly.
         """
-        step = keras.ops.cast(self.generator_optimizer.iterations, "float32")
+        step = keras.ops.cast(self.step, "float32")
         decay = keras.ops.minimum(self.ema_decay, (1.0 + step) / (10.0 + step))
         for average, weight in zip(self.averaged_generator.weights, self.generator.weights, strict=True):
-            average.assign_add((1.0 - decay) * (weight - average))
+            average.assign_add(keras.ops.cast(1.0 - decay, weight.dtype) * (weight - average))
 
     def generate(self, noise):
         """Images from the averaged generator, for noise (N, latent_dim) or a list of it and labels (N,)."""
@@ -124,6 +130,9 @@ class GAN(keras.Model):
         self.fid = metrics.FrechetDistance(dimensions, name="fid")
         # Behind a function Keras does not see the extractor's weights, which would bloat every checkpoint
         self.extract = lambda images: images if images.shape.rank == 2 else extractor(images)
+        self.test_function = (
+            None  # as compile() does: one that is compiled already would fill the last metric
+        )
 
     def reset_metrics(self):
         """What fit() calls before every epoch and evaluate() before every pass."""
@@ -177,34 +186,34 @@ class ConditionalGAN(GAN):
         noise = self.noise(real_images.shape[0])
         with tf.GradientTape(persistent=True) as tape:
             generated_images = self.generator([noise, labels], training=True)
-            real_logits, real_cost = self.judge(real_images, labels)
-            generated_logits, generated_cost = self.judge(generated_images, labels)
-            discriminator_loss = (
-                self.adversarial_loss.discriminator(real_logits, generated_logits) + real_cost
-            )
+            real_logits, real_cost = self.discriminate(real_images, labels)
+            generated_logits, generated_cost = self.discriminate(generated_images, labels)
+            discriminator_loss = self.adversarial_loss.discriminator(real_logits, generated_logits)
+            discriminator_loss += real_cost
             generator_loss = self.adversarial_loss.generator(generated_logits) + generated_cost
         self.update(tape, discriminator_loss, generator_loss)
         return self.report(discriminator_loss, generator_loss, real_logits, generated_logits)
 
-    def judge(self, images, labels):
-        """The discriminator's verdict on shifted images: (logits, cost), float (batch, 1) and a scalar.
+    def discriminate(self, images, labels):
+        """What the discriminator makes of shifted images: (logits, cost), float (batch, 1) and a scalar.
 
         The cost, of classes that are not recognized, is added to the adversarial loss: of real images to the
         discriminator's, of generated ones to the generator's.
         """
         if self.shift:
             images = data.shift(images, self.offsets(images.shape[0]), self.shift)
-        verdict = self.discriminator([images, labels], training=True)
-        if len(self.discriminator.outputs) == 1:
-            return verdict, 0.0
-        logits, class_logits = verdict
-        cost = keras.losses.sparse_categorical_crossentropy(labels, class_logits, from_logits=True)
-        step = keras.ops.cast(self.generator_optimizer.iterations, "float32")
+        outputs = self.discriminator([images, labels], training=True)
+        # float32, also where a dtype policy has the networks compute in half precision
+        logits, *class_logits = (keras.ops.cast(output, "float32") for output in keras.tree.flatten(outputs))
+        if not class_logits:
+            return logits, 0.0
+        cost = keras.losses.sparse_categorical_crossentropy(labels, *class_logits, from_logits=True)
+        step = keras.ops.cast(self.step, "float32")
         return logits, self.label_weight / (1.0 + self.label_decay * step) * keras.ops.mean(cost)
 
     def offsets(self, count):
-        """How far judge() moves every image, int32 (count, 2) in [-shift, shift], by seed and step."""
-        step = keras.ops.cast(self.generator_optimizer.iterations, "int64")
+        """How far discriminate() moves every image, int32 (count, 2) in [-shift, shift], by seed and step."""
+        step = keras.ops.cast(self.step, "int64")
         return tf.random.stateless_uniform(
             (count, 2), (self.seed, -1 - step), -self.shift, self.shift + 1, tf.int32
         )
@@ -215,3 +224,25 @@ class ConditionalGAN(GAN):
         noise = self.validation_noise(tf.shape(real_images)[0])
         self.fid.update_state(self.extract(real_images), self.extract(self.generate([noise, labels])))
         return {"fid": self.fid.result()}
+
+
+def build(recipe, seed=0, adapt=lambda kind: kind):
+    """Builds and compiles the GAN or ConditionalGAN of a recipe, with seeded weights and noise.
+
+    Args:
+        recipe: recipes.Recipe.
+        adapt: what makes of a class, GAN, ConditionalGAN or Adam, the one to use, see runs/distribute.py.
+    """
+    keras.utils.set_random_seed(seed)
+    sizes, settings = {"image_size": recipe.image_size}, {"ema_decay": recipe.ema_decay, "seed": seed}
+    if recipe.conditional:
+        sizes["classes"] = recipe.classes
+        settings |= {name: getattr(recipe, name) for name in ("shift", "label_weight", "label_decay")}
+    generator = getattr(models, recipe.generator)(latent_dim=recipe.latent_dim, **sizes)
+    discriminator = getattr(models, recipe.discriminator)(**sizes)
+    kind, optimizer = adapt(ConditionalGAN if recipe.conditional else GAN), adapt(keras.optimizers.Adam)
+    model = kind(generator, discriminator, **settings)
+    rates = recipe.generator_learning_rate, recipe.discriminator_learning_rate
+    optimizers = [optimizer(rate, recipe.beta_1, recipe.beta_2) for rate in rates]
+    model.compile(*optimizers, losses.LOSSES[recipe.loss])
+    return model

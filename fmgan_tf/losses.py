@@ -1,4 +1,4 @@
-"""What the two players minimize. Each loss is a pair of pure functions of logits.
+"""What the two networks minimize. Each loss is a pair of pure functions of logits.
 
 The discriminator gives one logit per image; sigmoid(logit) is its probability that the image is real. With
 softplus(x) = log(1 + exp(x)), the two logarithms of the minimax game are
@@ -31,9 +31,8 @@ class Loss(NamedTuple):
 def cross_entropy_discriminator(real_logits, generated_logits):
     """Binary cross-entropy, target 1 for real and 0 for generated images: -E log D(x) - E log(1 - D(G(z))).
     At least 0; 2 ln 2 = 1.386 where the discriminator always says 1/2."""
-    return keras.ops.mean(keras.ops.softplus(-real_logits)) + keras.ops.mean(
-        keras.ops.softplus(generated_logits)
-    )
+    real, generated = keras.ops.softplus(-real_logits), keras.ops.softplus(generated_logits)
+    return keras.ops.mean(real) + keras.ops.mean(generated)
 
 
 def non_saturating_generator(generated_logits):
@@ -54,9 +53,8 @@ def hinge_discriminator(real_logits, generated_logits):
     At least 0; 2 where all logits are 0. A logit beyond 1 on the right side teaches nothing: the
     discriminator works on what it gets wrong. Its sigmoid still orders images, but is no probability.
     """
-    return keras.ops.mean(keras.ops.relu(1.0 - real_logits)) + keras.ops.mean(
-        keras.ops.relu(1.0 + generated_logits)
-    )
+    real, generated = keras.ops.relu(1.0 - real_logits), keras.ops.relu(1.0 + generated_logits)
+    return keras.ops.mean(real) + keras.ops.mean(generated)
 
 
 def damped_hinge_discriminator(real_logits, generated_logits):
@@ -68,9 +66,8 @@ def damped_hinge_discriminator(real_logits, generated_logits):
     Source: the drift term of Karras et al. 2018, appendix A.1, https://arxiv.org/abs/1710.10196, which is
     of real images alone and weighs 0.001.
     """
-    squares = keras.ops.mean(keras.ops.square(real_logits)) + keras.ops.mean(
-        keras.ops.square(generated_logits)
-    )
+    real, generated = keras.ops.square(real_logits), keras.ops.square(generated_logits)
+    squares = keras.ops.mean(real) + keras.ops.mean(generated)
     return hinge_discriminator(real_logits, generated_logits) + DAMPING * squares
 
 
@@ -87,10 +84,10 @@ LOSSES = {
 }
 
 
-def of_guessing(name, label_cost=0.0):
+def chance_losses(name, label_cost=0.0):
     """The (discriminator's, generator's) loss, a key of LOSSES, where the discriminator only guesses.
 
-    All logits are 0 then; label_cost, float or array, is what guessing the class costs either player beside:
+    All logits are 0 then; label_cost, float or array, is what guessing the class costs either network beside:
     label_weight * ln(classes).
     """
     zero = keras.ops.zeros((1, 1))

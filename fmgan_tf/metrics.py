@@ -2,15 +2,13 @@
 
 Features are arrays (samples, dimensions) of any real dtype, one row an image, whatever extractor they come
 from; `real` and `generated` are such arrays everywhere. Anything else, or NaN, is a ValueError that says what
-was expected. A figure means something only beside its number of samples, its extractor, and the same figure
+was expected. A score means something only beside its number of samples, its extractor, and the same score
 for real images against other real ones.
 """
 
 import keras
 import numpy as np
 import tensorflow as tf
-from scipy.linalg import eigvalsh
-from scipy.linalg.lapack import dsygst
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
@@ -22,12 +20,12 @@ def _rows(features, name, dimensions=None):
     if features.ndim != 2 or 0 in features.shape or dimensions not in (None, features.shape[1]):
         raise ValueError(
             f"{name} has shape {features.shape}; expected (samples, {dimensions or 'dimensions'}), at least "
-            "one. Flatten the features of each image to one row, and use one extractor for both sides."
+            "one. Flatten the features of each image to one row, and use one extractor for both sets."
         )
     return features
 
 
-def _features(features, name, dimensions=None, largest=1e100):
+def _features(features, name, dimensions=None, largest=1e70):
     """Features as a float64 array, or what is wrong with them."""
     features = _rows(features, name, dimensions).astype(np.float64, copy=False)
     for extreme in (features.min(), features.max()):  # NaN passes through both
@@ -81,40 +79,20 @@ class Moments:
         return self._scatter / (self.count - 1)
 
 
-def cholesky(covariance):
-    """L with L L^T = covariance, or None where that is not of full rank."""
-    try:
-        return np.linalg.cholesky(covariance)
-    except np.linalg.LinAlgError:
-        return None
-
-
 def trace_of_root(first, second):
-    """tr sqrt(first second) of two covariances, by the eigenvalues of A^T second A with A A^T = first."""
-    scales = first.diagonal().max(), second.diagonal().max()
-    if 0 in scales:
-        return 0.0
-    first, second = first / scales[0], second / scales[1]  # the product of two tiny ones would underflow
-    factor = cholesky(first)  # any A will do; this costs a tenth of the symmetric root, but needs full rank
-    if factor is None and (swapped := cholesky(second)) is not None:
-        second, factor = first, swapped
-    if factor is not None:
-        product, _ = dsygst(second, factor, itype=2, lower=1)  # L^T second L, the half that eigvalsh reads
-    else:
-        values, vectors = np.linalg.eigh(first)
-        kept = values > len(values) * EPSILON * values[-1]  # the rest is rounding; its root would be 1e-8
-        root = vectors[:, kept] * np.sqrt(values[kept])
-        product = root.T @ second @ root
-    eigenvalues = eigvalsh(product, overwrite_a=True, check_finite=False)
-    return np.sqrt(np.clip(eigenvalues, 0, None)).sum() * np.sqrt(scales[0]) * np.sqrt(scales[1])
+    """tr sqrt(first second) of two covariances, float: with A the symmetric root of the first, the sum of the
+    square roots of the eigenvalues of A second A. All are real and none is negative, but for rounding."""
+    values, vectors = np.linalg.eigh(first)
+    root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
+    eigenvalues = np.linalg.eigvalsh(root @ second @ root)
+    return np.sqrt(np.clip(eigenvalues, 0, None)).sum()
 
 
 def frechet_distance(real, generated):
     """Squared Frechet distance between the Gaussians with the moments of two sets (or Moments): float from 0.
 
-    |m1 - m2|^2 + tr S1 + tr S2 - 2 tr sqrt(S1 S2), where the last trace is the sum of the square roots of the
-    eigenvalues of A^T S2 A with A A^T = S1. That matrix is symmetric, so nothing can turn complex. Biased
-    upwards, the more so the fewer the samples; either side needs more of them than dimensions.
+    |m1 - m2|^2 + tr S1 + tr S2 - 2 tr sqrt(S1 S2), see trace_of_root. Biased upwards, the more so the fewer
+    the samples; either set needs more of them than dimensions.
 
     Source: Dowson and Landau 1982; Heusel et al. 2017 (for generators, "FID" on Inception features).
     """
@@ -135,24 +113,6 @@ def frechet_distance(real, generated):
     gap = real.mean - generated.mean
     first, second = real.covariance, generated.covariance
     return float(max(gap @ gap + np.trace(first) + np.trace(second) - 2 * trace_of_root(first, second), 0.0))
-
-
-def frechet_at_infinity(real, generated, sizes=10, seed=0):
-    """frechet_distance as it would be of infinitely many generated images: float, may fall below 0.
-
-    The bias of the distance is nearly proportional to 1 / N: a line through the distances of random parts of
-    the generated features, from half of them to all, against 1 / N is read off at 0. So generated sets of
-    different size can be compared; the bias of the real side, which they share, stays.
-
-    Args:
-        sizes: int, how many parts.
-    Source: Chong and Forsyth 2020, https://arxiv.org/abs/1911.07023.
-    """
-    real, generated = _features(real, "real"), _features(generated, "generated")
-    real, order = Moments.of(real), np.random.default_rng(seed)
-    counts = np.linspace(len(generated) / 2, len(generated), sizes).astype(int)
-    parts = (generated[order.permutation(len(generated))[:count]] for count in counts)
-    return float(np.polyfit(1 / counts, [frechet_distance(real, part) for part in parts], 1)[1])
 
 
 def jackknife(statistic, real, generated, groups=20, seed=0):
@@ -310,65 +270,17 @@ def memorization(train, test, generated):
     }
 
 
-def copied_share(train, test, generated):
-    """The part of generated samples that are nearer to a training sample than a held-out one would be.
-
-    From each generated sample, the distance to its nearest training sample t is set against the distance from
-    t to its nearest test sample. A generated sample counts where the first is less than the second times a
-    factor, the one with which half of the test samples count (of each the test sample itself is left out).
-
-    Returns:
-        float, 0 to 1: 0.5 is what held-out samples give, 1 what copies give.
-    """
-    train, test, generated = _centered(train, test, generated)
-
-    def ratio(samples, held_out):
-        nearest = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(train).kneighbors(samples)[1][:, 0]
-        around = NearestNeighbors(n_neighbors=2, algorithm="brute").fit(test).kneighbors(train[nearest])[1]
-        own = held_out & (around[:, 0] == np.arange(len(samples)))
-        other = np.where(own, around[:, 1], around[:, 0])
-        distance, beyond = (np.linalg.norm(train[nearest] - side, axis=1) for side in (samples, test[other]))
-        return distance / np.maximum(beyond, EPSILON)
-
-    return float((ratio(generated, False) < np.median(ratio(test, True))).mean())
-
-
-def _labels(labels, name, count):
-    labels = np.asarray(labels)
-    if labels.shape != (count,):
-        raise ValueError(f"{name} has shape {labels.shape}; expected ({count},), one class number a sample.")
-    return labels
-
-
-def class_frechet_distances(real, real_labels, generated, generated_labels):
-    """Frechet distance within each class, by int labels (samples,) of both sides: a dict, with None where a
-    side has no more samples than dimensions, for a class that is hardly made should not hide the others."""
-    real = _features(real, "real")
-    generated = _features(generated, "generated", real.shape[1])
-    real_labels = _labels(real_labels, "real_labels", len(real))
-    generated_labels = _labels(generated_labels, "generated_labels", len(generated))
-    distances = {}
-    for label in np.union1d(real_labels, generated_labels).tolist():
-        sides = real[real_labels == label], generated[generated_labels == label]
-        distances[label] = frechet_distance(*sides) if min(map(len, sides)) > real.shape[1] else None
-    return distances
-
-
-def label_agreement(asked, recognized, classes=10):
+def label_agreement(asked, recognized, classes):
     """How often a classifier recognizes the class, int (samples,), that a generator was asked for: (overall,
     per class), a float from 0 to 1 and float64 (classes,), NaN for a class never asked for."""
-    asked = _labels(asked, "asked", np.size(asked))
-    recognized = _labels(recognized, "recognized", len(asked))
-    for name, labels in (("asked", asked), ("recognized", recognized)):
-        if not len(labels) or labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= classes:
-            raise ValueError(
-                f"{name} holds {np.unique(labels)[:20]}; expected at least one int, each from 0 to "
-                f"{classes - 1}: class numbers, not scores."
-            )
-    right = asked == recognized
-    counts = np.bincount(asked, minlength=classes)
-    per_class = np.full(classes, np.nan)
-    np.divide(np.bincount(asked, right, classes), counts, out=per_class, where=counts > 0)
+    asked, recognized = np.asarray(asked), np.asarray(recognized)
+    if asked.ndim != 1 or asked.shape != recognized.shape:
+        raise ValueError(
+            f"asked has shape {asked.shape}, recognized {recognized.shape}; expected (samples,) twice"
+        )
+    right, per_class = asked == recognized, np.full(classes, np.nan)
+    for label in np.unique(asked):
+        per_class[label] = right[asked == label].mean()
     return float(right.mean()), per_class
 
 

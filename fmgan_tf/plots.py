@@ -1,18 +1,25 @@
-"""Pictures: tiled grids, strips, animated GIFs, training curves. The show_ functions return a Figure."""
+"""Figures: tiled grids, animated GIFs, training curves, and those of the analysis.
+
+The show_ functions return a matplotlib Figure. Images are uint8 (N, height, width, 1), labels int (N,).
+"""
 
 import io
 import math
-import os
-import pathlib
 
 import imageio.v3 as imageio
 import matplotlib.pyplot as plt
 import numpy as np
 
+from fmgan_tf import write_whole
+
 # Okabe and Ito's palette, which color-blind readers can tell apart.
 BLUE, ORANGE, GREEN, GRAY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
+# Paul Tol's "muted" colors, and near black: ten that color-blind readers can tell apart. Names stand beside
+# them all the same.
+CLASS_COLORS = "#332288 #88CCEE #44AA99 #117733 #999933 #DDCC77 #CC6677 #882255 #AA4499 #222222".split()
+GRAYS = {"cmap": "gray", "vmin": 0, "vmax": 255}
 # Cross-entropies of a discriminator that guesses, and of its generator
-GUESSING = (2 * math.log(2), math.log(2))
+CHANCE = (2 * math.log(2), math.log(2))
 
 
 def tile(images, columns=None, gap=1, scale=1):
@@ -37,10 +44,11 @@ def show_images(images, columns=None, title=None, row_labels=None):
     sheet = tile(images, columns)
     # Two screen pixels for every image pixel, so that nothing is smoothed and the file stays small.
     height, width = (2 * pixels / 100 for pixels in sheet.shape)
-    left, top = (1.0 if row_labels else 0.0), (0.35 if title else 0.0)
+    left = 0.15 + 0.085 * max(map(len, row_labels)) if row_labels else 0.0
+    top = 0.35 if title else 0.0
     figure = plt.figure(figsize=(left + width, top + height), dpi=100)
     axis = figure.add_axes((left / (left + width), 0, width / (left + width), height / (top + height)))
-    axis.imshow(sheet, cmap="gray", vmin=0, vmax=255, interpolation="nearest", aspect="auto")
+    axis.imshow(sheet, **GRAYS, interpolation="nearest", aspect="auto")
     axis.set_xticks([])
     axis.set_yticks([])
     axis.spines[:].set_visible(False)
@@ -61,13 +69,13 @@ def smooth(values, window):
     return (sums[ends] - sums[starts]) / (ends - starts)
 
 
-def show_training_curves(steps, guessing=GUESSING, system="", moments=()):
+def show_training_curves(steps, chance=CHANCE, system="", moments=()):
     """Draws both losses and the discriminator's mean probabilities, thin as they are and thick smoothed.
 
     Args:
         steps: dict of arrays (N,): step, discriminator_loss, generator_loss, real_probability,
             generated_probability.
-        guessing: losses of a discriminator that only guesses, floats or arrays (N,), see losses.of_guessing;
+        chance: losses of a discriminator that only guesses, floats or arrays (N,), see losses.chance_losses;
             by default those of cross-entropy. Each is dotted in the color of its curve.
         system: str, whose curves they are.
         moments: steps to mark, such as those of samples.
@@ -87,8 +95,8 @@ def show_training_curves(steps, guessing=GUESSING, system="", moments=()):
         for moment in moments:
             axis.axvline(moment, color=GRAY, linewidth=0.5)
         axis.spines[["top", "right"]].set_visible(False)
-    guessing = [np.broadcast_to(values, count) for values in guessing]
-    for values, color, side in zip(guessing, (BLUE, ORANGE), ("bottom", "top"), strict=True):
+    chance = [np.broadcast_to(values, count) for values in chance]
+    for values, color, side in zip(chance, (BLUE, ORANGE), ("bottom", "top"), strict=True):
         if count:
             number = f"{values[-1] + 0.0:.2g}"  # no "-0"
             text = {"1.386": "2 ln 2", "0.693": "ln 2"}.get(f"{values[-1]:.3f}", number)
@@ -102,7 +110,7 @@ def show_training_curves(steps, guessing=GUESSING, system="", moments=()):
     if count:  # a few extreme first steps must not flatten the rest, and the dotted lines must be in sight
         highest = max(np.percentile(steps[name], 99.5) for name in ("discriminator_loss", "generator_loss"))
         lowest = min(0.0, float(np.min(steps["generator_loss"])))
-        top.set_ylim(lowest, 1.25 * max(1.5, float(highest), np.max(guessing)))
+        top.set_ylim(lowest, 1.25 * max(1.5, float(highest), np.max(chance)))
     for axis in (top, bottom):
         axis.legend(loc="upper left", edgecolor="none", ncols=2)
     figure.tight_layout()
@@ -134,19 +142,22 @@ def show_ring(moments, real, extent, title):
     return figure
 
 
-def show_confusion(confusion, names):
-    """Draws a confusion matrix, int (classes, classes), rows what is, columns what was recognized."""
+def show_confusion(asked, recognized, names, system="generated images"):
+    """The classes asked for, int (N,), against those recognized: counts, colored by their share of a row."""
+    counts = np.zeros((len(names), len(names)), int)
+    np.add.at(counts, (asked, recognized), 1)
     figure, axis = plt.subplots(figsize=(6.4, 6))
-    shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for (row, column), count in np.ndenumerate(confusion):
+    for (row, column), count in np.ndenumerate(counts):
         if count:
             color = "white" if shares[row, column] > 0.5 else "black"
             axis.text(column, row, count, ha="center", va="center", fontsize=9, color=color)
     axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
     axis.set_yticks(range(len(names)), names)
-    accuracy = confusion.trace() / max(confusion.sum(), 1)
-    axis.set(xlabel="recognized", ylabel="real class", title=f"Test images: {accuracy:.2%} recognized")
+    share = counts.trace() / max(counts.sum(), 1)
+    axis.set(xlabel="recognized", ylabel="asked for", title=f"{system}: {share:.1%} recognized as asked")
+    axis.set_ylim(max(asked) + 0.5, min(asked) - 0.5)
     figure.tight_layout()
     return figure
 
@@ -168,15 +179,117 @@ def show_class_bars(names, values, errors, floors, label, title=None):
     return figure
 
 
-def write_whole(path, content):
-    """Writes bytes or a str (as UTF-8) whole or not at all: under another name first, then renamed."""
-    path = pathlib.Path(path)
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_bytes(content if isinstance(content, bytes) else content.encode())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+def show_embedding(places, labels, is_real, names, title, images=None, system="generated images"):
+    """The same points (N, 2) in two panels, real and those of the system, colored by class, with the name of
+    each at its middle; with images, some of the system's as small pictures in a third."""
+    count, width = (2, 11) if images is None else (3, 13.5)
+    figure, axes = plt.subplots(1, count, figsize=(width, 5.2), sharex=True, sharey=True)
+    panels = {"real test images": is_real, system: ~is_real}
+    near = np.ptp(places, axis=0) * (0.17, 0.06)  # names nearer than that would cover one another
+    for axis, (name, chosen) in zip(axes, panels.items(), strict=False):
+        taken = []
+        axis.scatter(*places[~chosen].T, s=2, color="#CCCCCC", rasterized=True)
+        for label in np.unique(labels[chosen]):
+            here, color = places[chosen & (labels == label)], CLASS_COLORS[label % len(CLASS_COLORS)]
+            axis.scatter(*here.T, s=3, color=color, rasterized=True)
+            box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": color, "alpha": 0.75}
+            middle = np.median(here, axis=0)
+            for other in taken:
+                if (np.abs(middle - other) < near).all():
+                    middle[1] = other[1] + np.copysign(near[1], middle[1] - other[1])
+            taken.append(middle)
+            axis.annotate(names[label], middle, ha="center", va="center", fontsize=9, zorder=5, bbox=box)
+        axis.set(title=f"{name} (gray: the others)", xlabel="first axis", xticks=[], yticks=[])
+    axes[0].set_ylabel("second axis")
+    figure.suptitle(f"{title}: real test images and {system}")
+    if images is not None:
+        place_thumbnails(axes[2], places[~is_real], images[~is_real])
+        axes[2].set(title=f"{system}, some as pictures", xlabel="first axis")
+    figure.tight_layout()
+    return figure
+
+
+def place_thumbnails(axis, places, images, cells=16):
+    """Small pictures, one in every cell of a coarse grid that holds a point, of the first there."""
+    low, size = places.min(0).astype("float64"), 1.001 * np.ptp(places, axis=0) / cells + 1e-9
+    corners, chosen = np.unique(np.floor((places - low) / size), axis=0, return_index=True)
+    for (x, y), index in zip(low + corners * size, chosen, strict=True):
+        extent = (x, x + 0.95 * size[0], y, y + 0.95 * size[1])
+        axis.imshow(images[index, :, :, 0], **GRAYS, extent=extent, aspect="auto")
+    axis.use_sticky_edges = False  # or pictures at the border would lie on the frame
+    axis.autoscale()
+
+
+def show_class_scores(rows, names, title=None):
+    """Bars of diversity, precision and recall for every class, from what analysis.per_class returns."""
+    figure, axes = plt.subplots(3, 1, figsize=(7.5, 6), sharex=True)
+    for axis, key in zip(axes, ("diversity", "precision", "recall"), strict=True):
+        axis.bar(range(len(rows)), [row[key] for row in rows.values()], color=BLUE)
+        axis.set_ylabel(key)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set(ylabel="diversity (real: 1)", title=title)
+    axes[0].axhline(1.0, color=GRAY, linestyle=":")
+    axes[-1].set_xticks(range(len(rows)), [names[label] for label in rows], rotation=30, ha="right")
+    figure.tight_layout()
+    return figure
+
+
+def show_attributes(real, generated, title=None):
+    """Histograms of two sets of attributes, dicts from name to float (N,), see analysis.attributes."""
+    figure, axes = plt.subplots(1, len(real), figsize=(12, 3))
+    for axis, name in zip(axes, real, strict=True):
+        both = real[name], generated[name]
+        bins = np.linspace(0, max(np.percentile(values, 99.8) for values in both), 40)
+        axis.hist(both[0], bins, density=True, color=BLUE, alpha=0.5, label="real")
+        line = {"histtype": "step", "color": ORANGE, "linewidth": 1.5}
+        axis.hist(both[1], bins, density=True, label="generated", **line)
+        axis.set(xlabel=name, yticks=[])
+        axis.spines[["top", "right", "left"]].set_visible(False)
+    axes[0].set_ylabel("density")
+    axes[0].legend(frameon=False, fontsize=9)
+    figure.suptitle(title)
+    figure.tight_layout()
+    return figure
+
+
+def show_extremes(images, attributes, count=12, title=None):
+    """The images with the least and the most of every attribute, a dict from name to float (N,)."""
+    sheet, names = [], []
+    for name, values in attributes.items():
+        order = np.argsort(values)
+        sheet += [images[order[:count]], images[order[-count:]]]
+        names += [f"least {name}", f"most {name}"]
+    return show_images(np.concatenate(sheet), count, title, names)
+
+
+def show_neighbors(images, neighbors, distances, count=16, title=None):
+    """Images above their nearest training images, (N, height, width, 1) like them: those most alike, and some
+    in the middle by distance, float (N,)."""
+    order = np.argsort(distances)
+    closest, usual = order[:count], order[len(order) // 2 :][:count]
+    sheet = [part for row in (closest, usual) for part in (images[row], neighbors[row])]
+    names = ["generated, most alike", "nearest training", "generated, usual", "nearest training"]
+    return show_images(np.concatenate(sheet), count, title, names)
+
+
+def show_interpolations(walks, title=None):
+    """The first walk of either kind, see analysis.interpolations, and how long the noise of all walks is on
+    the way, on average."""
+    figure, axes = plt.subplots(3, 1, figsize=(9.5, 4), height_ratios=(1, 1, 2.2))
+    for axis, (kind, walk) in zip(axes, walks.items(), strict=False):
+        axis.imshow(tile(walk["images"], len(walk["images"])), **GRAYS)
+        axis.set(xticks=[], yticks=[])
+        axis.set_ylabel(kind, rotation=0, ha="right", va="center")
+    looks = (BLUE, "-"), (ORANGE, "--")
+    for (kind, walk), (color, style) in zip(walks.items(), looks, strict=True):
+        axes[2].plot(np.linspace(0, 1, len(walk["norm"])), walk["norm"], style, color=color, label=kind)
+    axes[2].margins(x=0.5 / (len(walk["norm"]) - 1))  # so that each image stands above its share of the way
+    axes[2].set(xlabel="share of the way", ylabel="mean noise length\n(ends: 1)", ylim=(0, 1.1))
+    axes[0].set_title(title)
+    axes[2].legend(frameon=False)
+    axes[2].spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    return figure
 
 
 def save_png(path, sheet):

@@ -5,25 +5,17 @@ import difflib
 
 from fmgan_tf import InputError
 
-
-def _setting(default, expected, valid):
-    """A field that --set may change: its default, and what a value must be, in words and as a test."""
-    return dataclasses.field(default=default, metadata={"expected": expected, "valid": valid})
+ANY = 10**9
 
 
-LOSSES = ("non_saturating", "minimax", "hinge", "damped_hinge")
+def _setting(default, low, high=ANY):
+    """A field that --set may change, with the lowest and the highest value that it may have."""
+    return dataclasses.field(default=default, metadata={"low": low, "high": high})
 
 
-def _positive(value):
-    return value >= 1
-
-
-def _share(value):
-    return 0 <= value < 1
-
-
-def _rate(value):
-    return 0 < value <= 1
+def _choice(default, *choices):
+    """A field that --set may change to one of some values."""
+    return dataclasses.field(default=default, metadata={"choices": choices})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,39 +24,36 @@ class Recipe:
 
     loss: key of losses.LOSSES.
     epochs, minutes: length of the full run, and of a run when nobody says how long.
+    steps_per_epoch: 0 for one pass over the images.
     generator_learning_rate, discriminator_learning_rate, beta_1, beta_2: of Adam.
-    cooldown: last share of the run in which the learning rates fall linearly to zero.
     ema_decay: of the generator's moving average; 0 turns it off.
-    patience: stop after so many epochs without a lower val_fid, and restore the best average; 0 turns it off.
+    patience: stop after so many epochs without a lower val_fid, and restore the best weights; 0 turns it off.
     shift, label_weight, label_decay: see gan.ConditionalGAN; 0 turns each off.
     """
 
     name: str  # what the command line calls it
-    summary: str  # one line for `list`
+    summary: str  # one line for `list`: what it is for, and the notebook that teaches it
     generator: str  # name of its builder in models.py
     discriminator: str
-    pixels: str = "tanh"  # the generator's last activation (images in [-1, 1]), or "sigmoid" (in [0, 1])
+    pixels: str = "tanh"  # the range of its images, key of data.RANGES: "tanh" ([-1, 1]) or "unit" ([0, 1])
     conditional: bool = False  # whether both networks take the label as well
-    classes: int = 10  # the first so many are learned, see data.parts
-    loss: str = _setting(
-        "non_saturating", "non_saturating, minimax, hinge or damped_hinge", LOSSES.__contains__
-    )
-    image_size: int = _setting(28, "28, 32 or 64", (28, 32, 64).__contains__)
-    latent_dim: int = _setting(100, "1 or more", _positive)
-    batch_size: int = _setting(64, "1 to 60000", lambda value: 1 <= value <= 60_000)
-    epochs: int = _setting(50, "1 or more", _positive)
-    minutes: float = _setting(3.0, "more than 0", lambda value: 0 < value < float("inf"))
-    steps_per_epoch: int = _setting(0, "0 (one pass over the images) or more", lambda value: value >= 0)
-    generator_learning_rate: float = _setting(8e-4, "more than 0, at most 1", _rate)
-    discriminator_learning_rate: float = _setting(8e-4, "more than 0, at most 1", _rate)
-    beta_1: float = _setting(0.5, "0 or more, less than 1", _share)
-    beta_2: float = _setting(0.99, "0 or more, less than 1", _share)
-    cooldown: float = _setting(0.0, "0 to 1", lambda value: 0 <= value <= 1)
-    ema_decay: float = _setting(0.995, "0 or more, less than 1", _share)
-    patience: int = _setting(0, "0 (never stop early) or more", lambda value: value >= 0)
-    shift: int = _setting(0, "0 to 8", lambda value: 0 <= value <= 8)
-    label_weight: float = _setting(0.0, "0 to 100", lambda value: 0 <= value <= 100)
-    label_decay: float = _setting(0.0, "0 to 1", lambda value: 0 <= value <= 1)
+    classes: int = 10  # the first so many are learned, see data.split_dataset
+    loss: str = _choice("non_saturating", "non_saturating", "minimax", "hinge", "damped_hinge")
+    image_size: int = _choice(28, 28, 32, 64)
+    latent_dim: int = _setting(100, 1)
+    batch_size: int = _setting(64, 1)
+    epochs: int = _setting(50, 1)
+    minutes: float = _setting(3.0, 1e-4)
+    steps_per_epoch: int = _setting(0, 0)
+    generator_learning_rate: float = _setting(8e-4, 1e-9, 1.0)
+    discriminator_learning_rate: float = _setting(8e-4, 1e-9, 1.0)
+    beta_1: float = _setting(0.5, 0.0, 0.99999)
+    beta_2: float = _setting(0.99, 0.0, 0.99999)
+    ema_decay: float = _setting(0.995, 0.0, 0.99999)
+    patience: int = _setting(0, 0)
+    shift: int = _setting(0, 0, 8)
+    label_weight: float = _setting(0.0, 0.0, 100.0)
+    label_decay: float = _setting(0.0, 0.0, 1.0)
 
 
 FIELDS = {field.name: field for field in dataclasses.fields(Recipe)}
@@ -75,32 +64,8 @@ RECIPES = {
     recipe.name: recipe
     for recipe in (
         Recipe(
-            name="dcgan",
-            summary="convolutional GAN, all classes, unconditional (notebooks 02 and 03)",
-            generator="build_dcgan_generator",
-            discriminator="build_dcgan_discriminator",
-        ),
-        Recipe(
-            name="deconv-gan",
-            summary="transposed-convolution generator against a dense discriminator (notebook 03)",
-            generator="build_deconv_generator",
-            discriminator="build_dense_discriminator",
-            batch_size=128,
-            generator_learning_rate=1e-4,
-            discriminator_learning_rate=1e-4,
-        ),
-        Recipe(
-            name="deconv-gan-tuned",
-            summary="the networks of deconv-gan with other rates, batches and average (notebook 03)",
-            generator="build_deconv_generator",
-            discriminator="build_dense_discriminator",
-            batch_size=32,
-            discriminator_learning_rate=4e-4,
-            ema_decay=0.999,
-        ),
-        Recipe(
             name="cgan",
-            summary="convolutional conditional GAN, all classes, the flagship (a simpler one in notebook 04)",
+            summary="the flagship: all ten classes by label (04, 07)",
             generator="build_modulated_generator",
             discriminator="build_classifying_discriminator",
             conditional=True,
@@ -113,11 +78,35 @@ RECIPES = {
             label_decay=5e-4,
         ),
         Recipe(
+            name="dcgan",
+            summary="a first convolutional GAN, without labels (02, 03)",
+            generator="build_dcgan_generator",
+            discriminator="build_dcgan_discriminator",
+        ),
+        Recipe(
+            name="deconv-gan",
+            summary="transposed convolutions against a dense discriminator (03)",
+            generator="build_deconv_generator",
+            discriminator="build_dense_discriminator",
+            batch_size=128,
+            generator_learning_rate=1e-4,
+            discriminator_learning_rate=1e-4,
+        ),
+        Recipe(
+            name="deconv-gan-tuned",
+            summary="deconv-gan with better rates, batches and average (03)",
+            generator="build_deconv_generator",
+            discriminator="build_dense_discriminator",
+            batch_size=32,
+            discriminator_learning_rate=4e-4,
+            ema_decay=0.999,
+        ),
+        Recipe(
             name="dense-cgan",
-            summary="fully connected conditional GAN, T-shirt/top and Trouser (notebook 04)",
+            summary="T-shirt/top and Trouser by label, dense layers alone (04)",
             generator="build_dense_cgan_generator",
             discriminator="build_dense_cgan_discriminator",
-            pixels="sigmoid",
+            pixels="unit",
             conditional=True,
             classes=2,
             batch_size=32,
@@ -133,66 +122,70 @@ DEFAULT = "cgan"
 
 def nearest(name, known):
     """The known name that looks most like `name`; one that begins or ends like it comes first."""
-    alike = [word for word in known if name and (word.startswith(name) or word.endswith(name))]
-    return difflib.get_close_matches(name, alike or known, n=1, cutoff=0.0)[0]
+    similar = [word for word in known if name and (word.startswith(name) or word.endswith(name))]
+    return difflib.get_close_matches(name, similar or known, n=1, cutoff=0.0)[0]
 
 
-def get(name):
-    """The recipe of that name, or an InputError that lists them and the nearest."""
-    if name not in RECIPES:
-        near = nearest(name, RECIPES)
-        raise InputError(f"No recipe {name!r}. The recipes are {', '.join(RECIPES)}. Did you mean {near!r}?")
-    return RECIPES[name]
+def check_name(name, known, what="recipe"):
+    """InputError, with those known and the nearest, for a name that is not among them."""
+    if name not in known:
+        near = nearest(name, known)
+        raise InputError(f"No {what} {name!r}; there are {', '.join(known)}. Did you mean {near!r}?")
+
+
+def get(name, known=RECIPES):
+    """The recipe of that name, or an InputError that lists those known and the nearest."""
+    check_name(name, known)
+    return known[name]
 
 
 def from_record(fields):
-    """The recipe of a run.json, from what json made of dataclasses.asdict(recipe).
-
-    Raises:
-        InputError: a field is missing, unknown, of the wrong type or out of range.
-    """
+    """The recipe of a run.json, from what json made of dataclasses.asdict(recipe); fields that are no longer
+    in use are passed over. InputError if one is missing, of the wrong type or out of range."""
+    fields = {name: value for name, value in fields.items() if name in FIELDS}
+    if fields.get("pixels") == "sigmoid":  # what "unit" was called before
+        fields["pixels"] = "unit"
     try:
         recipe = Recipe(**fields)
     except TypeError as error:
         raise InputError(f"no recipe: {error}") from error
     for name, field in FIELDS.items():
         value = getattr(recipe, name)
-        right_type = type(value) in ({int, float} if field.type is float else {field.type})
-        if not right_type or (field.metadata and not field.metadata["valid"](value)):
+        if type(value) is not field.type and (field.type, type(value)) != (float, int):
             raise InputError(f"no recipe: {name} is {value!r}")
-    if recipe.pixels not in ("tanh", "sigmoid") or not 1 <= recipe.classes <= 10:
+    override(recipe, {name: getattr(recipe, name) for name in SETTINGS}, fixed=())
+    if recipe.pixels not in ("tanh", "unit") or recipe.classes < 1:
         raise InputError(f"no recipe: pixels is {recipe.pixels!r} and classes {recipe.classes}")
     return recipe
 
 
-def override(recipe, settings):
+def override(recipe, settings, fixed=("shift", "label_weight", "label_decay")):
     """The recipe with some hyper-parameters changed.
 
     Args:
         settings: dict from name to value; strings are converted. `learning_rate` sets both networks'.
+        fixed: settings that stay 0 where they are.
     Raises:
         InputError: unknown name, or a value of the wrong type or out of range.
     """
     changes = {}
     for name, value in settings.items():
         for field in BOTH_RATES if name == "learning_rate" else (name,):
-            changes[field] = _converted(recipe, name, field, value)
+            check_name(field, [*SETTINGS, "learning_rate"], "setting")
+            changes[field] = _converted(name, FIELDS[field], value)
+            if field in fixed and changes[field] and not getattr(recipe, field):
+                raise InputError(f"{recipe.name} has no {name}: it is 0 there, and can be nothing else")
     return dataclasses.replace(recipe, **changes)
 
 
-def _converted(recipe, name, field, value):
+def _converted(name, field, value):
     """The value of a setting in the type of its field; `name` is what the user called it."""
-    if field not in SETTINGS:
-        known = [*SETTINGS, "learning_rate"]
-        near = nearest(name, known)
-        raise InputError(f"No setting {name!r}. The settings are {', '.join(known)}. Did you mean {near!r}?")
-    kind, bounds, before = FIELDS[field].type, FIELDS[field].metadata, getattr(recipe, field)
+    choices, low, high = (field.metadata.get(key) for key in ("choices", "low", "high"))
     try:
-        converted = kind(value)
+        converted = field.type(value)
+        if converted in choices if choices else low <= converted <= high:
+            return converted
     except (TypeError, ValueError):
-        converted = None
-    if converted is None or not bounds["valid"](converted):
-        raise InputError(f"{name} is {value!r}, expected {kind.__name__}: {bounds['expected']}")
-    if field in ("shift", "label_weight", "label_decay") and converted and not before:
-        raise InputError(f"{recipe.name} has no {name}: it is {before} there, and can be nothing else")
-    return converted
+        pass
+    expected = ", ".join(map(str, choices)) if choices else f"{field.type.__name__} from {low:g} to {high:g}"
+    raise InputError(f"{name} is {value!r}, expected {expected}")

@@ -1,41 +1,36 @@
-"""A run folder on disk: record, lock, tables, weights and models, each written whole or not at all.
+"""A run folder on disk: record, lock, tables, weights and models.
 
 generator.keras         the averaged generator; loads with plain keras.models.load_model
-discriminator.keras     image -> probability that it is real; likewise
 checkpoint.weights.h5   what resuming needs: both networks, the average, both optimizers with the step
-steps.csv, history.csv  losses and probabilities at every step, and their means over every epoch with val_fid,
-                        the FID-FMNIST of as many images of the average as the 5,000 kept training images
-best_NNN.weights.h5     the average after the epoch with the lowest val_fid, with recipes that stop early
+steps.csv, history.csv  the metrics at every step, and their means over every epoch with val_fid, the
+                        FID-FMNIST of as many images of the average as the 5,000 kept training images
+best_NNN.weights.h5     the same weights after the epoch with the lowest val_fid, of recipes that stop early
 samples/                images of one fixed noise grid: epoch_NNN.png after epoch NNN, step_NNNNNN.png before
 samples.png, .gif       the same as the run left them, and all of them as an animation
 losses.png              the training curves
-run.json                recipe, overrides, seed, versions, data source, images/s, seconds
+run.json                recipe, overrides, seed, versions, data, images/s, seconds
 .lock                   held by the process that trains into the folder
 """
 
 import contextlib
-import copy
 import csv
-import fcntl
+import errno
 import importlib.metadata
-import inspect
 import io
+import itertools
 import json
-import math
 import os
 import pathlib
 import platform
-import sys
+import re
+import shutil
 import tempfile
-import zipfile
+import warnings
 
+import filelock
 import numpy as np
 
-from fmgan_tf import InputError, plots, recipes
-
-COLUMNS = ("discriminator_loss", "generator_loss", "real_probability", "generated_probability")
-STEPS_HEADER = ("step", "seconds", *COLUMNS)
-HISTORY_HEADER = ("epoch", *COLUMNS, "val_fid")
+from fmgan_tf import InputError, recipes, write_whole
 
 
 class RunError(InputError):
@@ -50,33 +45,47 @@ def writable(folder):
     return folder
 
 
+def make_free(folder):
+    """Makes a folder or, where that is taken, the first of folder-2, folder-3, ..., and returns its path."""
+    others = (folder.with_name(f"{folder.name}-{number}") for number in itertools.count(2))
+    for candidate in itertools.chain([folder], others):
+        with contextlib.suppress(FileExistsError):  # so that of two that start together each gets its own
+            candidate.mkdir(parents=True)
+            return candidate
+
+
 @contextlib.contextmanager
 def alone_in(folder):
     """RunError while another process writes to the folder. A lock ends with its process, however it ends."""
-    with open(folder / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            other = f"Another training is writing to {folder}. Wait for it, or choose another --output."
-            raise RunError(other) from None
-        except OSError as error:
-            cause = f"{folder} cannot be locked ({error.strerror}): its file system may know no locks"
-            raise RunError(f"{cause}. Choose another --output.") from error
-        yield
+    lock = filelock.FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        other = f"Another training is writing to {folder}. Wait for it, or choose another --output."
+        raise RunError(other) from None
+    except OSError as error:  # of file systems that know no locks
+        warnings.warn(f"{folder} cannot be locked ({error}): start no second training into it", stacklevel=3)
+    try:
+        yield folder
+    finally:
+        lock.release()
 
 
-def newest(parent="runs"):
-    """The run folder in `parent` that was changed last, pathlib.Path; RunError if there is none."""
+def newest(recipe=None, parent="runs"):
+    """The run folder in `parent` that was changed last, of a recipe of that name or of any, pathlib.Path;
+    RunError if there is none."""
 
     def changed(folder):  # a run that was killed early has no checkpoint yet
         paths = [folder / name for name in ("run.json", "checkpoint.weights.h5")]
         return max(path.stat().st_mtime for path in paths if path.exists())
 
-    folders = [path.parent for path in pathlib.Path(parent).glob("*/run.json")]
-    folders = [folder for folder in folders if not (folder / "classifier.keras").exists()]
-    if not folders:
-        raise RunError(f"There is no run in {parent}/ to go on with; name its folder with --output")
-    return max(folders, key=changed)
+    found = [path.parent for path in pathlib.Path(parent).glob("*/run.json")]
+    if recipe:
+        found = [folder for folder in found if read_record(folder)["recipe"]["name"] == recipe]
+    if not found:
+        what = f"run of {recipe}" if recipe else "run"
+        raise RunError(f"There is no {what} in {parent}/ to go on with; name its folder with --output")
+    return max(found, key=changed)
 
 
 def versions():
@@ -87,135 +96,88 @@ def versions():
 
 def write_record(folder, record):
     """Writes run.json."""
-    plots.write_whole(folder / "run.json", json.dumps(record, indent=2))
+    write_whole(folder / "run.json", json.dumps(record, indent=2))
 
 
 def read_record(folder):
     """The run.json of a run folder, dict, with a recipe that recipes.from_record takes. RunError if there is
-    none, or it is damaged, or a classifier's."""
+    none, or it is damaged."""
     path = pathlib.Path(folder) / "run.json"
     try:
         record = json.loads(path.read_text())
-        if record["recipe"]["name"] == "classifier":
-            raise RunError(f"{folder} holds a classifier, which cannot be resumed: train it anew elsewhere")
         recipes.from_record(record["recipe"])
         seed, epochs, minutes = (record[name] for name in ("seed", "epochs", "minutes"))
-        valid = type(seed) is int and seed >= 0
-        valid &= epochs is None or type(epochs) is int and epochs >= 1
-        if not valid or not (minutes is None or type(minutes) in (int, float) and 0 < minutes < math.inf):
+        if not (seed >= 0 and (epochs is None or epochs >= 1) and (minutes is None or minutes > 0)):
             raise ValueError(f"seed {seed!r}, epochs {epochs!r}, minutes {minutes!r}")
         return record
     except FileNotFoundError:
         raise RunError(f"{folder} holds no run: there is no {path.name} in it") from None
-    except RunError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{path} is damaged ({error})") from None
 
 
-def write_csv(path, header, rows):
-    """Writes rows under a header; floats get nine digits, which give back a float32 exactly."""
+def csv_text(rows):
+    """Rows as text of a CSV file; floats get nine digits, which give back a float32 exactly."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
     writer.writerows([f"{value:.9g}" if isinstance(value, float) else value for value in row] for row in rows)
-    plots.write_whole(path, text.getvalue())
+    return text.getvalue()
 
 
-def read_csv(path):
-    """A CSV file of numbers as a dict from column to float64 (rows,); ValueError if it is something else."""
+def write_csv(path, header, rows):
+    """Writes rows under a header."""
+    write_whole(path, csv_text([header, *rows]))
+
+
+def append_csv(path, rows):
+    """Adds rows to a file, at a cost that does not grow with the file."""
+    with open(path, "a") as file:
+        file.write(csv_text(rows))
+
+
+def read_csv(path, count=None):
+    """A table of numbers as (header, float64 (rows, columns)), its first `count` rows if given, whatever
+    comes after them. OSError or ValueError if there are fewer, not numbered 1, 2, ..., or damaged."""
     with open(path, newline="") as file:
-        try:
-            header, *rows = csv.reader(file)
-        except csv.Error as error:
-            raise ValueError(f"{path}: {error}") from error
+        lines = list(itertools.islice(file, None if count is None else count + 1))
+    header, *rows = csv.reader(lines)
     table = np.array(rows, "float64").reshape(len(rows), len(header))
-    return dict(zip(header, table.T, strict=True))
-
-
-def numbered(path, header, count):
-    """The first `count` rows of steps.csv or history.csv, lists of floats. OSError or ValueError if there are
-    fewer, they are not numbered 1, 2, ..., or the columns are others."""
-    table = read_csv(path)
-    if tuple(table) != header:
-        raise ValueError(f"{path} has the columns {', '.join(table)}, expected {', '.join(header)}")
-    rows = np.array(list(table.values())).T[:count]
-    if len(rows) < count:
-        raise ValueError(f"its checkpoint is at {header[0]} {count}, {path.name} ends at {len(rows)}")
-    if not np.array_equal(rows[:, 0], np.arange(1, count + 1)):
-        raise ValueError(f"{path} is not numbered from 1 to {count}")
-    return rows.tolist()
+    if count is not None and len(table) < count:
+        raise ValueError(f"its checkpoint is at {header[0]} {count}, {path.name} ends at {len(table)}")
+    if not np.array_equal(table[:, 0], np.arange(1, len(table) + 1)):
+        raise ValueError(f"{path} is not numbered from 1 to {len(table)}")
+    return header, table
 
 
 def sample_paths(folder):
     """The sample grids of a run, oldest first: before training, early steps, then epochs."""
-    samples = pathlib.Path(folder) / "samples"
-    first = samples / "epoch_000.png"
-    epochs = sorted(path for path in samples.glob("epoch_*.png") if path != first)
-    return [path for path in (first,) if path.exists()] + sorted(samples.glob("step_*.png")) + epochs
+
+    found = []
+    for path in pathlib.Path(folder, "samples").glob("*.png"):
+        if name := re.fullmatch(r"(epoch|step)_(\d+)", path.stem):
+            number = int(name[2])
+            found.append((number > 0, name[1] == "epoch", number, path))
+    return [path for *_, path in sorted(found)]
 
 
-def save_weights(model, path):
-    """Saves a model with its optimizers to a .weights.h5; OSError where the disk is full."""
-    with _whole(model, path) as part:
-        model.save_weights(part)
-
-
-def save_model(model, path):
-    """Saves a model as a .keras file that older versions of Keras load too; OSError where the disk is full.
-    Keras writes every argument of every layer and initializer, and refuses those that it does not know: this
-    leaves out what has the value that it would have anyway."""
-    with _whole(model, path) as part:
-        model.save(part)
-        change_part(part, "config.json", lambda text: json.dumps(without_defaults(json.loads(text))))
-
-
-def change_part(path, name, change):
-    """Replaces one file in a zip file, such as a .keras file, by what `change` makes of its bytes."""
-    with zipfile.ZipFile(path) as archive:
-        parts = {part: archive.read(part) for part in archive.namelist()}
-    parts[name] = change(parts[name])
-    with zipfile.ZipFile(path, "w") as archive:
-        for part, content in parts.items():
-            archive.writestr(part, content)
-
-
-@contextlib.contextmanager
-def _whole(model, path):
-    """Another name to write a model to; it gets its own when it is whole, and is removed if it never is."""
+def save(path, save_to, numbers):
+    """Lets save_to(path) write a file of so many float32 whole or not at all; OSError where the disk is full,
+    before HDF5 kills the process for it."""
     part = path.with_name("part" + "".join(path.suffixes))
-    numbers = sum(int(np.prod(variable.shape)) for variable in model.variables)
+    if shutil.disk_usage(path.parent).free < 4 * numbers + 2**20:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     try:
-        # HDF5 kills the process where the disk is full, so plain bytes try it first: with Adam's two moments
-        part.write_bytes(bytes(3 * 4 * numbers + 2**20))
-        part.unlink()
-        yield part
+        save_to(part)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
 
 
-def without_defaults(value):
-    """Part of a model's config.json without the arguments that have their default values."""
-    if isinstance(value, list):
-        return [without_defaults(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    value = {key: without_defaults(item) for key, item in value.items()}
-    kind = getattr(sys.modules.get(value.get("module")), value.get("class_name") or "", None)
-    config = value.get("config")
-    if hasattr(kind, "from_config") and isinstance(config, dict):
-        known = inspect.signature(kind.__init__).parameters
-        short = {key: item for key, item in config.items() if key not in known or item != known[key].default}
-        if short != config and _same_object(kind, short, config):
-            value["config"] = short
-    return value
+def save_weights(model, path):
+    """Saves a model with its optimizers to a .weights.h5."""
+    save(path, model.save_weights, 3 * model.count_params())  # with Adam's two moments
 
 
-def _same_object(kind, *configs):
-    """Whether the configs make equal objects. Some classes insist on arguments that have defaults."""
-    try:
-        first, second = (kind.from_config(copy.deepcopy(config)).get_config() for config in configs)
-        return first == second
-    except Exception:  # whatever a class may raise for what it misses
-        return False
+def save_model(model, path):
+    """Saves a model as a .keras file."""
+    save(path, model.save, model.count_params())

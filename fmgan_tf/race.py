@@ -1,12 +1,16 @@
-"""Trains contenders for equal time and sees who makes the better images: python -m fmgan_tf race.
+"""Trains contenders for equal time and sees who makes the better images (notebook 07).
 
-Only train steps count as time; measuring and drawing stop the clock. The output folder holds
+The contenders: the network of a well-known tutorial, the prototype that cgan grew from, the ladder of changes
+that lead from the one to cgan, and the course's recipes. Only train steps count as time; measuring and
+drawing stop the clock. The folder of a race holds
+
     race.csv    a row for every measurement: contender, seed, seconds, steps, images, epochs, fid_fmnist; the
                 last of a run has label_free_distance and recall as well
     race.png    FID-FMNIST against seconds and against epochs: mean over the seeds, and their range
     strip.png   the same noise at equal times, of every contender's first seed
-    strips.npz  its pictures, for going on: by contender, uint8 (measurements, 10, 28, 28, 1)
-    race.json   contenders with every hyper-parameter, minutes, seeds, versions, data source
+    strips.npz  its images: by contender, uint8 (measurements, 10, 28, 28, 1)
+    race.json   contenders with every hyper-parameter, minutes, seeds, samples, data source
+
 A race that was stopped goes on when it is started again into the same folder, without its finished runs.
 """
 
@@ -17,8 +21,6 @@ import json
 import pathlib
 import sys
 import time
-import types
-import zipfile
 
 import keras
 import matplotlib.pyplot as plt
@@ -26,10 +28,7 @@ import numpy as np
 import tensorflow as tf
 from matplotlib import ticker
 
-from fmgan_tf import InputError, data, features, generation, metrics, models, plots, recipes
-from fmgan_tf.bench import rivals
-from fmgan_tf.runs import callbacks, training
-from fmgan_tf.runs.folder import alone_in, versions, write_csv
+from fmgan_tf import InputError, data, features, gan, generation, metrics, plots, recipes, write_whole
 
 SAMPLES = 10_000  # images of each measurement, against all test images
 FIRST = 5.0  # seconds before the first measurement; every later one comes after twice as long
@@ -37,32 +36,77 @@ STYLES = ("-", "--", "-.", ":")
 COLORS = (plots.BLUE, plots.ORANGE, plots.GREEN, plots.GRAY, "black", "#CC79A7")
 
 
+def _rates(rate):
+    return {"generator_learning_rate": rate, "discriminator_learning_rate": rate}
+
+
+TUTORIAL = recipes.Recipe(
+    name="tutorial",
+    summary="the network of the well-known DCGAN tutorial with its own optimizers",
+    generator="build_tutorial_generator",
+    discriminator="build_tutorial_discriminator",
+    batch_size=256,
+    beta_1=0.9,
+    beta_2=0.999,
+    ema_decay=0.0,
+    **_rates(1e-4),
+)
+PROTOTYPE = recipes.Recipe(
+    name="prototype",
+    summary="the small conditional network that cgan grew from",
+    generator="build_prototype_generator",
+    discriminator="build_prototype_discriminator",
+    conditional=True,
+    loss="hinge",
+    latent_dim=64,
+    **_rates(4e-4),
+)
+
+
+def build_ladder():
+    """From the tutorial to modulate, one change or one bundle at a time, then modulate without what one rung
+    brought: dict from name to recipes.Recipe. What cgan has beyond modulate is in notebook 07."""
+    rungs = [TUTORIAL]
+
+    def climb(name, summary, **changes):
+        rungs.append(dataclasses.replace(rungs[-1], name=name, summary=summary, **changes))
+
+    adam = {"beta_1": 0.5, "beta_2": 0.99} | _rates(8e-4)
+    climb("settings", "Adam at 8e-4 with 0.5 and 0.99, batches of 64", batch_size=64, **adam)
+    networks = {"generator": "build_dcgan_generator", "discriminator": "build_dcgan_discriminator"}
+    climb("narrow", "networks a quarter to half as wide, kernels of 4", **networks)
+    climb("average", "the moving average of the generator", ema_decay=0.995)
+    networks = {"generator": "build_cgan_generator", "discriminator": "build_projection_discriminator"}
+    label = "the label, by projection, and with it a discriminator of one more convolution and a dense layer"
+    climb("labels", label, **networks, conditional=True, latent_dim=64)
+    climb("hinge", "the hinge loss", loss="hinge")
+    climb("batch-32", "batches of 32", batch_size=32)
+    climb("shift", "the discriminator sees images moved by up to one pixel", shift=1)
+    classifying = {"discriminator": "build_classifying_discriminator", "label_weight": 1.0}
+    climb("recognize", "a discriminator that also names the class, of half the weights", **classifying)
+    generator = "build_modulated_generator"
+    climb("modulate", "a generator in which noise and label act in every stage", generator=generator)
+    top, projection = rungs[-1], {"discriminator": "build_projection_discriminator", "label_weight": 0.0}
+    for name, changes in {
+        "settings": {"beta_1": 0.9, "beta_2": 0.999} | _rates(1e-4),
+        "average": {"ema_decay": 0.0},
+        "hinge": {"loss": "non_saturating"},
+        "batch-32": {"batch_size": 64},
+        "shift": {"shift": 0},
+        "recognize": projection,
+    }.items():
+        changes |= {"name": f"without-{name}", "summary": f"modulate without what {name} brought"}
+        rungs.append(dataclasses.replace(top, **changes))
+    return {rung.name: rung for rung in rungs[1:]}
+
+
+LADDER = build_ladder()
+
+
 def contender(name):
-    """The recipe of a contender: of recipes.RECIPES on ten classes, rivals.RIVALS or rivals.LADDER.
-    NAME@FACTOR is NAME with both learning rates multiplied by a number."""
-    name, at, factor = name.partition("@")
-    known = rivals.RIVALS | {name: recipe for name, recipe in recipes.RECIPES.items() if recipe.classes == 10}
-    known |= rivals.LADDER
-    if name not in known:
-        near = f"Did you mean {recipes.nearest(name, known)!r}?"
-        raise InputError(f"No contender {name!r}; there are {', '.join(known)}. {near}")
-    if not at:
-        return known[name]
-    try:
-        rates = {rate: getattr(known[name], rate) * float(factor) for rate in recipes.BOTH_RATES}
-    except ValueError:
-        message = f"{name}@{factor}: expected a number after the @, a factor for both learning rates"
-        raise InputError(message) from None
-    return dataclasses.replace(recipes.override(known[name], rates), name=f"{name}@{factor}")
-
-
-def build(recipe, seed):
-    """Builds and compiles a contender as training.build_gan does, without the average where it has none."""
-    builders = types.SimpleNamespace(**vars(models) | vars(rivals))
-    model = training.build_gan(recipe, seed, builders)
-    if not recipe.ema_decay:
-        model.averaged_generator, model.update_average = model.generator, lambda: None
-    return model
+    """The recipe of a contender: of recipes.RECIPES on ten classes, the tutorial, the prototype or a rung."""
+    known = {name: recipe for name, recipe in recipes.RECIPES.items() if recipe.classes == 10}
+    return recipes.get(name, known | {"tutorial": TUTORIAL, "prototype": PROTOTYPE} | LADDER)
 
 
 def moments(seconds):
@@ -76,17 +120,13 @@ def moments(seconds):
 class _Clock(keras.callbacks.Callback):
     """Measures at the given moments, and stops at the last."""
 
-    def __init__(self, recipe, moments, measure):
+    def __init__(self, moments, measure):
         super().__init__()
-        self.recipe, self.moments, self.measure, self.end = recipe, list(moments), measure, moments[-1]
+        self.moments, self.measure = list(moments), measure
         self.steps, self.spent = 0, 0.0
 
     def on_train_begin(self, logs=None):
         self.start = time.perf_counter()
-
-    def on_train_batch_begin(self, batch, logs=None):
-        seconds = self.spent + time.perf_counter() - self.start
-        callbacks.cool(self.model, self.recipe, min(1.0, seconds / self.end))
 
     def on_train_batch_end(self, batch, logs=None):
         float(logs["generator_loss"])  # waits until the step is really over
@@ -100,111 +140,99 @@ class _Clock(keras.callbacks.Callback):
             self.model.stop_training = not self.moments
 
 
-def run(recipe, seed, dataset, seconds, real, samples=SAMPLES, more=None):
+def run(recipe, seed, dataset, seconds, real, samples=SAMPLES, finish=lambda images, found: {}):
     """Trains one contender for so many seconds of train steps.
+
     Args:
         recipe: recipes.Recipe.
         real: metrics.Moments of the features of the test images.
         samples: int, images of each measurement.
-        more: None, or what gives the last measurement more figures: a function of images, uint8 (samples, 28,
-            28, 1), and their features to a dict.
+        finish: what gives the last measurement more scores: a function of images, uint8 (samples, 28, 28, 1),
+            and their features to a dict.
     Returns:
-        (rows, pictures): list of dicts, see race.csv, and list of uint8 (10, 28, 28, 1), one a measurement.
+        (rows, images): list of dicts, see race.csv, and list of uint8 (10, 28, 28, 1), one a measurement.
     """
     images = tf.constant(data.to_tanh_range(dataset.train_images))  # the only copy
-    model = build(recipe, seed)
+    model = gan.build(recipe, seed)
     labels = dataset.train_labels if recipe.conditional else None
     stream = data.batches(images, recipe.batch_size, seed, labels=labels)
     model.fit(stream, steps_per_epoch=1, shuffle=False, verbose=0)  # compiles; this step is not counted
     generator = generation.of_recipe(model.averaged_generator, recipe)
     asked = np.arange(samples) % recipe.classes
     noise = generation.sample_noise(seed + 1000, samples, recipe.latent_dim)
-    rows, pictures = [], []
+    rows, strip = [], []
 
     def measure(model, seconds, steps):
         made = generation.sample_images(generator, noise, asked)
         found, _ = features.classifier_features(made)
         count = steps * recipe.batch_size
-        row = {"contender": recipe.name, "seed": seed, "seconds": round(seconds, 2)}
-        row |= {"steps": steps, "images": count, "epochs": round(count / len(images), 3)}
+        row = {"contender": recipe.name, "seed": seed, "seconds": round(seconds, 2), "steps": steps}
+        row |= {"images": count, "epochs": round(count / len(images), 3)}
         row["fid_fmnist"] = round(metrics.frechet_distance(real, found), 4)
-        if more and not clock.moments:
-            row |= more(made, found)
-        rows.append(row)
-        pictures.append(made[:10])
+        rows.append(row if clock.moments else row | finish(made, found))
+        strip.append(made[:10])
         measured = f"{row['epochs']:6.2f} epochs  FID-FMNIST {row['fid_fmnist']:8.3f}"
-        print(f"{recipe.name:<11} seed {seed}  {seconds:6.0f} s  {measured}", flush=True)
+        print(f"{recipe.name:<16} seed {seed}  {seconds:6.0f} s  {measured}", flush=True)
 
-    clock = _Clock(recipe, moments(seconds), measure)
+    clock = _Clock(moments(seconds), measure)
     model.fit(stream, steps_per_epoch=sys.maxsize, shuffle=False, verbose=0, callbacks=[clock])
-    return rows, pictures
+    return rows, strip
 
 
-def race(names, dataset, output, minutes=3.0, seeds=1, samples=SAMPLES, validation=False):
+def race(contenders, dataset, output, minutes=3.0, seeds=1, samples=SAMPLES):
     """Lets contenders race, one after another, seed by seed, and returns the rows of race.csv, list of dicts.
+
     Args:
-        names: list of str, see contender.
+        contenders: list of recipes.Recipe.
         output: path of a folder, made if need be.
         minutes, samples: length of every run, and images of each measurement.
-        seeds: int, runs of every contender, with seeds 0, 1, …
-        validation: whether to measure against as many training images in the place of the test images, as for
-            choosing settings.
+        seeds: int, runs of every contender, with seeds 0, 1, ...
     Raises:
-        InputError: an unknown contender, or the folder holds another race, a damaged one, or one going on.
+        InputError: the folder holds another race, or a damaged one.
     """
     output = pathlib.Path(output)
-    contenders = [contender(name) for name in dict.fromkeys(names)]
     record = {"contenders": [dataclasses.asdict(recipe) for recipe in contenders], "minutes": minutes}
-    record |= {"seeds": seeds, "samples": samples, "data": dataset.source, "versions": versions()}
-    if validation:
-        record["against"] = "training images"
-        known = slice(-len(dataset.test_images), None)
-        dataset = dataset._replace(
-            test_images=dataset.train_images[known], test_labels=dataset.train_labels[known]
-        )
+    record |= {"seeds": seeds, "samples": samples, "data": dataset.source}
     output.mkdir(parents=True, exist_ok=True)
-    with alone_in(output):
-        return _race(contenders, record, dataset, output)
-
-
-def _race(contenders, record, dataset, output):
     path = output / "race.json"
     try:
         another = path.exists() and json.loads(path.read_text()) != record
         rows, strips = read(output)
-        done = {(row["contender"], row["seed"]) for row in rows}
-    except (ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged JSON, CSV or zip, each with exceptions of its own
         raise InputError(f"The race in {output} is damaged ({error}). Choose another folder.") from error
     if another:
-        other = "another length, other contenders or versions"
-        raise InputError(f"{output} holds another race: {other}. Choose another folder.")
-    plots.write_whole(path, json.dumps(record, indent=2))
-    known, _ = features.classifier_features(dataset.test_images, label="features of test images")
+        raise InputError(f"{output} holds another race, see its race.json. Choose another folder.")
+    write_whole(path, json.dumps(record, indent=2))
+    known, _ = features.classifier_features(dataset.test_images, "features of test images")
     label_free = metrics.Moments.of(features.label_free_features(dataset.test_images))
-    real, seconds = metrics.Moments.of(known), 60 * record["minutes"]
+    real = metrics.Moments.of(known)
 
-    def more(images, found):
+    def finish(images, found):
         distance = metrics.frechet_distance(label_free, features.label_free_features(images))
         _, recall = metrics.precision_recall(known[: len(found)], found)
         return {"label_free_distance": round(distance, 4), "recall": round(recall, 4)}
 
-    for seed in range(record["seeds"]):
+    done = {(row["contender"], row["seed"]) for row in rows}
+    for seed in range(seeds):
         for recipe in contenders:
-            if (recipe.name, seed) in done:
-                continue
-            made, pictures = run(recipe, seed, dataset, seconds, real, record["samples"], more)
-            rows += made
-            if seed == 0:
-                strips[recipe.name] = np.stack(pictures)
-            kept = io.BytesIO()
-            np.savez_compressed(kept, **strips)
-            plots.write_whole(output / "strips.npz", kept.getvalue())
-            columns = list(rows[-1])
-            cells = [[row.get(column, "") for column in columns] for row in rows]
-            write_csv(output / "race.csv", columns, cells)
-            plots.save_figure(output / "race.png", show(rows))
-            plots.save_figure(output / "strip.png", show_strip(rows, strips))
+            if (recipe.name, seed) not in done:
+                made, strip = run(recipe, seed, dataset, 60 * minutes, real, samples, finish)
+                rows += made
+                strips.setdefault(recipe.name, np.stack(strip))
+                _save(output, rows, strips)
     return rows
+
+
+def _save(output, rows, strips):
+    table, kept = io.StringIO(), io.BytesIO()
+    writer = csv.DictWriter(table, list(rows[-1]), lineterminator="\n")  # the last of a run has all columns
+    writer.writeheader()
+    writer.writerows(rows)
+    np.savez_compressed(kept, **strips)
+    write_whole(output / "strips.npz", kept.getvalue())
+    write_whole(output / "race.csv", table.getvalue())
+    plots.save_figure(output / "race.png", show(rows))
+    plots.save_figure(output / "strip.png", show_strip(rows, strips))
 
 
 def read(output):
@@ -249,9 +277,9 @@ def show(rows):
 def show_strip(rows, strips, moments=5):
     """Rows of ten images at equal times, contender by contender, at so many moments at most."""
     sheet, names = [], []
-    for name, pictures in strips.items():
+    for name, images in strips.items():
         times = [row["seconds"] for row in rows if row["contender"] == name and row["seed"] == 0]
-        for index in np.unique(np.linspace(0, len(pictures) - 1, moments).round().astype(int)):
-            sheet.append(pictures[index])
+        for index in np.unique(np.linspace(0, len(images) - 1, moments).round().astype(int)):
+            sheet.append(images[index])
             names.append(f"{name} {times[index]:.0f} s")
     return plots.show_images(np.concatenate(sheet), columns=10, row_labels=names)
