@@ -3,6 +3,7 @@
 #   ./setup.sh            into .venv, which it makes
 #   ./setup.sh --here     into the Python environment that is active
 #   ./setup.sh --no-data  without the dataset
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # `sh setup.sh` is as good
 set -u
 
 fail() {
@@ -22,12 +23,17 @@ for option in "$@"; do
 done
 system=$(uname -s)
 case "$system" in
+    Darwin) [ "$(uname -m)" = x86_64 ] && fail "TensorFlow has no release for Macs with an Intel processor any more; use Apple silicon, Linux or Colab." ;;
     MINGW* | MSYS* | CYGWIN*) fail "this is $system; the course needs Linux, macOS, or WSL on Windows. Run this in WSL." ;;
 esac
 called_from=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")" || exit 1
 
-# 1. A Python that TensorFlow supports, and an environment.
+# 1. A Python that TensorFlow supports, and an environment. Its programs know their folder by its full path.
+if [ "$here" = no ] && [ -e .venv/bin/activate ] && ! grep -qF "$(pwd -P)/.venv" .venv/bin/activate; then
+    echo "Python: .venv was made in another folder, making it anew"
+    rm -rf .venv
+fi
 if [ "$here" = yes ]; then
     candidates=(python3 python)
 elif [ -x .venv/bin/python ]; then
@@ -83,7 +89,12 @@ if [ "$(head -n 1 "$mark" 2>/dev/null)" != "$wanted" ]; then
         grep -q "No space left" "$log" && fail "$full"
         grep -qE "NewConnectionError|NameResolutionError|Could not find a version|ProxyError|ConnectTimeout" "$log" &&
             fail "the package index cannot be reached, or has no fitting package: $(grep -m 1 '^ERROR' "$log"). Check the network and run this again."
-        fail "pip failed: $(grep -i 'error' "$log" | tail -n 1)"
+        grep -q "externally-managed-environment" "$log" &&
+            fail "this Python belongs to the system, which does not want packages in it: run ./setup.sh without --here, which makes .venv."
+        grep -q "No module named pip" "$log" &&
+            fail "$python has no pip: remove .venv and run this again, or for --here install pip."
+        problem=$(grep -i 'error' "$log" | tail -n 1)
+        fail "pip failed: ${problem:-$(tail -n 1 "$log")}"
     fi
     echo "$wanted" >"$mark"
     echo "Packages: installed"
