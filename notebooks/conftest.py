@@ -6,11 +6,7 @@ import functools
 import os
 import pathlib
 
-# Tests that run beside each other share the cores: more threads than cores mostly wait for one another
-os.environ.setdefault(
-    "OMP_NUM_THREADS",
-    str(max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))),
-)
+from parallel import pytest_configure  # noqa: F401
 
 
 @functools.cache
@@ -21,11 +17,11 @@ def stand_in():
     prepared = pathlib.Path(tfds.builder("fashion_mnist").data_dir, "dataset_info.json").exists()
     if prepared or os.environ.get("FMGAN_DATA_DIR"):
         return False
-    from fmgan_tf import fashion_mnist
+    from fmgan_tf import datasets
 
     try:
-        return fashion_mnist.load().is_stand_in
-    except fashion_mnist.DataError:
+        return datasets.load().is_stand_in
+    except datasets.DataError:
         return False  # the cells will say why
 
 

@@ -1,6 +1,6 @@
 """How fast training is, as ratios within one process: python tests/benchmark.py [--seconds 20]
 
-Contenders take turns, so that a slow minute of the machine hits all of them; each figure is the median of its
+Contenders take turns, so that a slow minute of the machine hits all of them; each number is the median of its
 rounds. Run it while nothing else runs.
 """
 
@@ -16,8 +16,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 import keras
 import tensorflow as tf
 
-from fmgan_tf import data, fashion_mnist, gan, recipes
-from fmgan_tf.bench import race, rivals
+from fmgan_tf import data, datasets, gan, race, recipes
 
 
 class Turns(keras.callbacks.Callback):
@@ -51,15 +50,14 @@ class Turns(keras.callbacks.Callback):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--seconds", type=float, default=20, help="of measuring for each contender (default: 20)"
-    )
+    text = "of measuring for each contender (default: 20)"
+    parser.add_argument("--seconds", type=float, default=20, help=text)
     seconds = parser.parse_args().seconds
-    fashion = fashion_mnist.load()
+    fashion = datasets.load()
     images = data.to_tanh_range(fashion.train_images)
     labels = fashion.train_labels
-    contenders = {"tutorial": rivals.RIVALS["tutorial"], **recipes.RECIPES}
-    models = {name: (race.build(recipe, seed=0), recipe.batch_size) for name, recipe in contenders.items()}
+    contenders = {"tutorial": race.TUTORIAL, **recipes.RECIPES}
+    models = {name: (gan.build(recipe), recipe.batch_size) for name, recipe in contenders.items()}
 
     runs = {}  # name -> (images a round, a function that works through one round)
     for name, (model, batch_size) in models.items():
@@ -99,10 +97,8 @@ def main():
     model.fit(dataset, epochs=2, steps_per_epoch=steps, shuffle=False, verbose=0, callbacks=[turns])
     print(f"fit() against the bare step: {turns.bare / turns.fit:.1%}, two whole epochs of {steps} steps")
     print(f"pipeline against the step:   {speed['dcgan: bare step'] / speed['dcgan: pipeline alone']:.1%}")
-    print(
-        f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GB (all of the above "
-        "in one process)"
-    )
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"peak memory: {peak:.2f} GB (all of the above in one process)")
 
 
 if __name__ == "__main__":

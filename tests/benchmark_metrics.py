@@ -1,11 +1,9 @@
-"""How fast and how large the metrics are: `python tests/benchmark_metrics.py`, about a minute on two idle
-cores.
+"""How fast and how large the metrics are: python tests/benchmark_metrics.py, a minute on two idle cores.
 
 Ratios are taken in one process, each side at its best of two or three runs. Run it on an idle machine: BLAS
 threads that wait for a busy core slow the fast way more than the slow one.
 """
 
-import pathlib
 import resource
 import sys
 import time
@@ -13,12 +11,11 @@ import time
 import numpy as np
 import scipy.linalg
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from fmgan_tf import metrics
 
 
 def best_seconds(function, repeats):
-    """Return the shortest time of several calls, and the last result."""
+    """The shortest time of several calls, and the last result."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -35,7 +32,7 @@ def usual_way(real, generated):
 
 
 def peak_megabytes():
-    """Return the largest memory this process has held so far (Linux counts in kB, macOS in bytes)."""
+    """The largest memory this process has held so far (Linux counts in kB, macOS in bytes)."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
@@ -46,14 +43,8 @@ def main():
 
     before = peak_megabytes()  # first of all, for the peak never falls again
     seconds, _ = best_seconds(lambda: metrics.precision_recall(real, generated), 3)
-    rows.append(
-        (
-            "precision and recall, 10,000 x 10,000 x 128",
-            seconds,
-            f"peak {peak_megabytes():,.0f} MB, of which {before:,.0f} MB before (TensorFlow and the "
-            "features)",
-        )
-    )
+    note = f"peak {peak_megabytes():,.0f} MB, of which {before:,.0f} MB before (TensorFlow and the features)"
+    rows.append(("precision and recall, 10,000 x 10,000 x 128", seconds, note))
     for name, function in (
         ("density and coverage, same", metrics.density_coverage),
         ("kernel distance, same", metrics.kernel_distance),
@@ -64,25 +55,14 @@ def main():
 
     # Features as a network's: correlated, with variances over four decades
     spread = np.logspace(0, -2, 2048) * np.linalg.qr(rng.normal(size=(2048, 2048)))[0]
-    sides = [
-        metrics.Moments.of(rng.normal(size=(10_000, 2048)) @ spread * scale + scale) for scale in (1, 1.1)
-    ]
+    draws = (rng.normal(size=(10_000, 2048)) @ spread * scale + scale for scale in (1, 1.1))
+    sides = [metrics.Moments.of(draw) for draw in draws]
     seconds, distance = best_seconds(lambda: metrics.frechet_distance(*sides), 3)
     usual_seconds, usual = best_seconds(lambda: usual_way(*sides), 2)
-    rows.append(
-        (
-            "Frechet distance from moments, 2048 dimensions",
-            seconds,
-            f"{usual_seconds / seconds:.1f} times as fast as sqrtm",
-        )
-    )
-    rows.append(
-        (
-            "the same with scipy.linalg.sqrtm",
-            usual_seconds,
-            f"relative difference {abs(usual / distance - 1):.0e}",
-        )
-    )
+    note = f"{usual_seconds / seconds:.1f} times as fast as sqrtm"
+    rows.append(("Frechet distance from moments, 2048 dimensions", seconds, note))
+    note = f"relative difference {abs(usual / distance - 1):.0e}"
+    rows.append(("the same with scipy.linalg.sqrtm", usual_seconds, note))
 
     for name, seconds, note in rows:
         print(f"{name:<48}{seconds:8.2f} s  {note}")

@@ -1,9 +1,8 @@
-"""Runs every notebook on its own, in random order, each in an empty folder: python tests/check_notebooks.py
-[NAME ...]
+"""Runs notebooks alone, in random order, each in an empty folder: python tests/check_notebooks.py [NAME ...]
 
 Says how long each took and how much memory its kernel had at most, and fails where a notebook fails, needs
 more than 2.5 GB, or leaves a file in its folder, in the course's or in the home directory. With --record,
-assets/notebooks.json keeps it for README.
+assets/notebooks.json keeps it.
 """
 
 import argparse
@@ -22,26 +21,16 @@ from fmgan_tf.runs import folder as run_folder
 
 ROOT = pathlib.Path(__file__).parent.parent
 MEMORY = 2.5e9  # bytes
-CACHES = {
-    ".cache",
-    ".config",
-    ".ipython",
-    ".jupyter",
-    ".keras",
-    ".local",
-    "tensorflow_datasets",
-}  # of those who run it
+# Of those who run it
+CACHES = {".cache", ".config", ".ipython", ".jupyter", ".keras", ".local", "tensorflow_datasets"}
+SKIPPED = {".git", "__pycache__", ".pytest_cache"}
 
 
 def files(folder, without=()):
     """(path, size, time of change) of every file in a folder."""
     found = set()
     for place, folders, names in os.walk(folder):
-        folders[:] = [
-            name
-            for name in folders
-            if name not in without and name not in (".git", "__pycache__", ".pytest_cache")
-        ]
+        folders[:] = set(folders) - set(without) - SKIPPED
         for name in names:
             path = os.path.join(place, name)
             if os.path.isfile(path):
@@ -53,9 +42,8 @@ def files(folder, without=()):
 def run(path, folder):
     """Executes a notebook; returns the most memory that its kernel had, in bytes."""
     notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(
-        notebook, timeout=1800, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
-    )
+    where = {"metadata": {"path": str(folder)}}
+    client = NotebookClient(notebook, timeout=1800, kernel_name="python3", resources=where)
     with client.setup_kernel():
         for index, cell in enumerate(notebook.cells):
             client.execute_cell(cell, index)
@@ -68,11 +56,8 @@ def main():
     parser.add_argument("names", nargs="*", help="beginnings of names, like 01 (default: all)")
     parser.add_argument("--record", action="store_true", help="keep it in assets/notebooks.json")
     arguments = parser.parse_args()
-    paths = [
-        path
-        for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
-        if not arguments.names or path.name.startswith(tuple(arguments.names))
-    ]
+    paths, names = sorted((ROOT / "notebooks").glob("*.ipynb")), tuple(arguments.names) or ("",)
+    paths = [path for path in paths if path.name.startswith(names)]
     random.shuffle(paths)
     failed, measured = [], {}
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

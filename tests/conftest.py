@@ -5,11 +5,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import pytest
 import small
+from parallel import pytest_configure  # noqa: F401
 
-from fmgan_tf.fashion_mnist import DataError, load
+from fmgan_tf.datasets import load
+from fmgan_tf.fetch import DataError
 
-LONG = "training distribute evaluation race kill measures analysis".split()
-SHORT = "classifier cli compare data fuzz losses metrics models notebooks package readme records".split()
+LONG = "training distribute gan kill evaluation race analysis sources".split()
+SHORT = "cli data fuzz losses metrics models notebooks package readme setup".split()
 
 
 def pytest_collection_modifyitems(items):

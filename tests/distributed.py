@@ -7,17 +7,18 @@ The optimizer is plain gradient descent: Adam would forgive gradients of the wro
 """
 
 import dataclasses
+import functools
 import sys
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from fmgan_tf import data, recipes
-from fmgan_tf.runs import distribute, training
-from fmgan_tf.runs import folder as run_folder
+from fmgan_tf import data, gan, recipes
+from fmgan_tf.runs import distribute
 
 BATCH, STEPS = 16, 6
+COLUMNS = ("discriminator_loss", "generator_loss", "real_probability", "generated_probability")
 
 
 class Descent(keras.optimizers.SGD):
@@ -40,7 +41,8 @@ def main(strategy_name, output):
     for name in ("dcgan", "cgan"):  # every loss is a mean over the batch, see test_losses.py
         recipe = dataclasses.replace(recipes.get(name), batch_size=BATCH)
         with strategy.scope():
-            model = training.build_gan(recipe, seed=1)
+            shared = [] if strategy_name == "one" else [functools.partial(distribute.adapt, BATCH)]
+            model = gan.build(recipe, 1, *shared)
             model.measure_fid(lambda images: tf.reduce_mean(images, (2, 3))[:, :3], 3)
         networks = {
             name: getattr(model, name) for name in ("generator", "discriminator", "averaged_generator")
@@ -51,12 +53,12 @@ def main(strategy_name, output):
         steps = []
         seen = keras.callbacks.LambdaCallback(
             on_train_batch_end=lambda batch, logs, steps=steps: steps.append(
-                [float(logs[key]) for key in run_folder.COLUMNS]
+                [float(logs[key]) for key in COLUMNS]
             )
         )
         history = model.fit(stream, steps_per_epoch=STEPS, shuffle=False, verbose=0, callbacks=[seen]).history
         found[f"{name}/steps"] = steps
-        found[f"{name}/means"] = [history[key][0] for key in run_folder.COLUMNS]
+        found[f"{name}/means"] = [history[key][0] for key in COLUMNS]
         for kind, network in networks.items():
             for index, (weight, old) in enumerate(zip(network.get_weights(), before[kind], strict=True)):
                 found[f"{name}/{kind}/{index}/change"] = weight - old

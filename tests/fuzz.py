@@ -24,16 +24,16 @@ import imageio.v3 as imageio
 import keras
 import numpy as np
 
-from fmgan_tf import InputError, __main__, fashion_mnist, recipes
+from fmgan_tf import InputError, __main__, datasets, recipes
 from fmgan_tf.runs import folder as run_folder
 from fmgan_tf.runs import sources
 
 SHARES = {"command line": 0.6, "images": 0.24, "run.json": 0.1, "steps.csv": 0.04, "keras": 0.02}
 WORDS = [
-    *"list data train generate evaluate analyze race roofline --strategy mirrored multiworker".split(),
+    *"list data train generate evaluate analyze race --strategy mirrored multiworker".split(),
     *["--epochs"],
     *"--minutes --seed --output --resume --set --deterministic --count --label --samples --extractor".split(),
-    *"--inception-weights --json --recipes --seeds --help -h -- -1 0 1 10 2e-4 --noise --label-as".split(),
+    *"--json --recipes --seeds --help -h -- -1 0 1 10 2e-4 --noise --label-as".split(),
     *"--pixels --fit uniform one-hot in-noise unit tanh crop cgan dcgan dense-cgan deconv-gan".split(),
     *"classifier tutorial inception 9 Bag nan inf 1e400 -0 learning_rate=2e-4 batch_size=0".split(),
     *"batch_size=x image_size=29 =1 a=b loss=hinge epochs=-1 a.png a.npz a.npy a.gif a.txt".split(),
@@ -137,7 +137,7 @@ def main():
     def nothing(*given, **named):
         raise InputError("the fuzzer has no dataset")
 
-    fashion_mnist.load = nothing
+    datasets.load = nothing
     noise, label = keras.Input((8,)), keras.Input((), dtype="int32")
     both = keras.layers.Concatenate()([noise, keras.layers.Embedding(10, 4)(label)])
     pixels = keras.layers.Dense(784, activation="tanh")(both)
@@ -147,7 +147,7 @@ def main():
     record = json.dumps(
         {"recipe": recipe, "seed": 1, "status": "complete", "epochs": 1, "minutes": None}, indent=2
     ).encode()
-    table = (",".join(run_folder.STEPS_HEADER) + "\n1,0.5,1.2,0.7,0.5,0.5\n2,0.6,nan,0.7,0.5,0.5\n").encode()
+    table = ("step,seconds,a,b,c,d\n1,0.5,1.2,0.7,0.5,0.5\n2,0.6,nan,0.7,0.5,0.5\n").encode()
 
     def command_line():
         words = [moments.choice(WORDS) for _ in range(moments.randint(0, 6))]
@@ -166,13 +166,13 @@ def main():
     def images():
         if moments.random() < 0.1:
             some_pictures(folder / "pictures", moments)
-            return sorted((folder / "pictures").rglob("*")), lambda: sources.find(folder / "pictures")
+            return sorted((folder / "pictures").rglob("*")), lambda: sources.open(folder / "pictures")
         name = moments.choice(["a.npz", "a.npz", "a.npy", "a.dat"])
-        reading = sources.Reading(
+        options = sources.Options(
             pixels=moments.choice([None, None, "unit", "tanh", "byte"]),
             fit=moments.choice([None, None, "crop", "resize"]),
         )
-        return file(name, lambda: an_array_file(moments), lambda path: sources.find(path, reading))()
+        return file(name, lambda: an_array_file(moments), lambda path: sources.open(path, options))()
 
     (folder / "run").mkdir()
     makers = {
@@ -182,7 +182,9 @@ def main():
             "run/run.json", lambda: damage(record, moments), lambda path: run_folder.read_record(path.parent)
         ),
         "steps.csv": file("run/steps.csv", lambda: damage(table, moments), read_table),
-        "keras": file("a.keras", lambda: damage(generator, moments), sources.open_generator),
+        "keras": file(
+            "a.keras", lambda: damage(generator, moments), lambda path: sources.open(path).generator
+        ),
     }
     counts = {kind: [0, 0] for kind in SHARES}  # inputs, of which refused
     failures = 0
@@ -224,7 +226,7 @@ def main():
 def read_table(path):
     """As resuming does: damage is a RunError."""
     try:
-        return run_folder.numbered(path, run_folder.STEPS_HEADER, 2)
+        return run_folder.read_csv(path, 2)
     except ValueError as error:
         raise run_folder.RunError(" ".join(str(error).split())) from error
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from fmgan_tf import InputError, generation, recipes
-from fmgan_tf.__main__ import main
-from fmgan_tf.fashion_mnist import StandInWarning
+from fmgan_tf.__main__ import COMMANDS, main, parser
+from fmgan_tf.datasets import StandInWarning
 from fmgan_tf.runs import folder as run_folder
-from fmgan_tf.runs import sources, training
+from fmgan_tf.runs import training
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +48,8 @@ def test_help_and_errors_need_no_tensorflow():
 @pytest.mark.parametrize(
     "arguments, expected",
     [
-        (["trian"], "Did you mean 'train'"),
-        (["train", "dcgn"], "dcgan, deconv-gan, deconv-gan-tuned, cgan, dense-cgan. Did you mean 'dcgan'"),
+        (["trian"], "invalid choice: 'trian'"),
+        (["train", "dcgn"], "cgan, dcgan, deconv-gan, deconv-gan-tuned, dense-cgan. Did you mean 'dcgan'"),
         (["train", "--epochs", "0"], "expected a whole number from 1"),
         (["train", "--minutes", "-1"], "expected a number more than 0"),
         (["train", "--minutes", "nan"], "expected a number more than 0"),
@@ -57,14 +57,14 @@ def test_help_and_errors_need_no_tensorflow():
         (["train", "--seed", "x"], "expected a whole number from 0"),
         (["train", "--set", "batch_size"], "expected name=value"),
         (["train", "--set", "batchsize=3"], "Did you mean 'batch_size'"),
-        (["train", "--set", "batch_size=x"], "expected int: 1 to 60000"),
-        (["train", "--set", "beta_1=1"], "less than 1"),
-        (["train", "--set", "learning_rate=nan"], "more than 0"),
-        (["train", "--set", "image_size=30"], "28, 32 or 64"),
-        (["train", "--set", "loss=wasserstein"], "non_saturating, minimax, hinge or damped_hinge"),
+        (["train", "--set", "batch_size=x"], "expected int from 1 to"),
+        (["train", "--set", "beta_1=1"], "expected float from 0 to 0.99999"),
+        (["train", "--set", "learning_rate=nan"], "expected float from 1e-09 to 1"),
+        (["train", "--set", "image_size=30"], "expected 28, 32, 64"),
+        (["train", "--set", "loss=wasserstein"], "expected non_saturating, minimax, hinge, damped_hinge"),
         (["train", "--nonsense"], "--nonsense"),
         (["generate", "nowhere", "--output", "a.png"], "nowhere does not exist; expected a run folder"),
-        (["generate", "nowhere", "--output", "a.jpg"], "expected .png, .npz or .gif"),
+        (["generate", "nowhere", "--output", "a.jpg"], "expected a name that ends in .png or .npz or .gif"),
         (["generate", "nowhere", "--count", "0", "--output", "a.png"], "expected a whole number from 1"),
     ],
 )
@@ -76,7 +76,7 @@ def test_bad_input_is_one_line(capsys, tmp_path, monkeypatch, arguments, expecte
 
 def test_training_and_resuming(capsys, blobs, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("fmgan_tf.fashion_mnist.load", lambda: blobs)
+    monkeypatch.setattr("fmgan_tf.datasets.load", lambda: blobs)
     small = ["--set", "steps_per_epoch=2", "--set", "batch_size=8"]
     assert main(["train", "deconv-gan", "--epochs", "1", *small]) == 0
     output = capsys.readouterr().out
@@ -90,12 +90,20 @@ def test_training_and_resuming(capsys, blobs, tmp_path, monkeypatch):
     # The first command again, with --resume and more epochs; what contradicts the run is refused
     again = ["train", "deconv-gan", *small, "--resume", "--output", "runs/deconv-gan"]
     error = fails(capsys, *again, "--set", "batch_size=16")
-    assert "runs/deconv-gan was begun with --set batch_size 8, not 16" in error
+    assert "runs/deconv-gan was begun with --set batch_size another value, not 16" in error
     assert "was begun with --seed 0, not 7" in fails(capsys, *again, "--seed", "7")
     assert "was begun with recipe deconv-gan, not dcgan" in fails(capsys, "train", "dcgan", *again[4:])
     assert "was begun with --deterministic False" in fails(capsys, *again, "--deterministic")
     assert main([*again, "--epochs", "2", "--seed", "0"]) == 0
     assert "4 steps" in capsys.readouterr().out
+    # A folder or a recipe says which run is meant, whatever is the newest
+    assert main(["train", "dcgan", "--epochs", "1", *small]) == 0
+    assert main(["train", "--resume", "runs/deconv-gan", "--epochs", "3"]) == 0
+    assert "Going on with runs/deconv-gan, on" in capsys.readouterr().out
+    assert main(["train", "deconv-gan", "--resume", "--epochs", "4"]) == 0
+    assert "Going on with runs/deconv-gan, on" in capsys.readouterr().out
+    assert "There is no run of cgan in runs/" in fails(capsys, "train", "cgan", "--resume")
+    assert "holds no run" in fails(capsys, "train", "--resume", "nowhere")
 
 
 def test_what_a_recipe_does_not_have_cannot_be_turned_on():
@@ -135,7 +143,7 @@ def test_generate(run, tmp_path, capsys):
     np.testing.assert_array_equal(sheet[2:58:2, 2:58:2], images[0, :, :, 0])
     assert len(imageio.imread(tmp_path / "new/a.gif", index=None)) > 20
     (run / "generator.keras").write_bytes(b"damaged")
-    assert "generator.keras cannot be loaded (" in fails(
+    assert "generator.keras cannot be loaded by Keras" in fails(
         capsys, "generate", run, "--output", tmp_path / "c.png"
     )
 
@@ -189,7 +197,7 @@ def test_a_generator_without_labels_refuses_them(blobs, tmp_path, capsys):
     recipe = recipes.override(recipes.get("dcgan"), {"batch_size": 8, "steps_per_epoch": 1})
     training.train(recipe, blobs, tmp_path / "run", epochs=1, verbose=False)
     error = fails(capsys, "generate", tmp_path / "run", "--label", "Bag", "--output", tmp_path / "x.png")
-    assert "it takes no label" in error and not (tmp_path / "x.png").exists()
+    assert "takes no label: what it makes" in error and not (tmp_path / "x.png").exists()
 
 
 def test_warnings_are_one_line(capsys, monkeypatch, blobs):
@@ -197,7 +205,7 @@ def test_warnings_are_one_line(capsys, monkeypatch, blobs):
         warnings.warn("generated images stand in", StandInWarning, stacklevel=2)
         return blobs
 
-    monkeypatch.setattr("fmgan_tf.fashion_mnist.load", warned)
+    monkeypatch.setattr("fmgan_tf.datasets.load", warned)
     assert main(["data"]) == 0
     lines = capsys.readouterr().err.splitlines()
     assert lines == ["fmgan_tf data: generated images stand in", f"Fashion-MNIST: {blobs.source}"]
@@ -222,16 +230,12 @@ def test_the_newest_run_is_resumed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="There is no run in runs/"):
         run_folder.newest()
-    for number, (name, files) in enumerate(
-        {
-            "old": ["run.json", "checkpoint.weights.h5"],
-            "killed early": ["run.json"],
-            "no run": ["checkpoint.weights.h5"],
-            "classifier": ["run.json", "classifier.keras"],
-        }.items()
+    files = ["run.json", "checkpoint.weights.h5"]
+    for number, (name, made) in enumerate(
+        {"old": files, "killed early": files[:1], "none": files[1:]}.items()
     ):
         (tmp_path / "runs" / name).mkdir(parents=True)
-        for file in files:
+        for file in made:
             (tmp_path / "runs" / name / file).touch()
             os.utime(tmp_path / "runs" / name / file, (1e9 + number, 1e9 + number))
     assert run_folder.newest().name == "killed early"
@@ -255,6 +259,32 @@ def test_seeds_that_are_none(capsys, tmp_path, monkeypatch, words, seed):
     assert f"'{seed}': expected a whole number from 0 to 2147483647" in error and not list(tmp_path.iterdir())
 
 
-def test_a_source_that_is_no_run(tmp_path):
-    with pytest.raises(InputError, match="not a run folder"):
-        sources.find(tmp_path)
+def test_paths_and_labels_as_people_write_them(tmp_path, monkeypatch, capsys):
+    """A tilde that the shell left alone, a suffix in capitals, the beginning of a class."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    assert main(["generate", "dense-cgan", "--count", "1", "--label", "t-shirt", "--output=~/SHEET.PNG"]) == 0
+    assert (tmp_path / "home" / "SHEET.PNG").exists() and not (tmp_path / "~").exists()
+    assert main(["generate", "~/SHEET.PNG", "--output=~/a.png"]) == 2
+    assert f"{tmp_path / 'home' / 'SHEET.PNG'} is something else" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("count", ["1000000000000", "99999999999999999999", "200000000"])
+@pytest.mark.parametrize("name", ["a.npz", "a.gif"])
+def test_a_zero_too_many_is_one_line(capsys, tmp_path, count, name):
+    error = fails(capsys, "generate", "dcgan", "--count", count, "--output", tmp_path / name)
+    assert f"--count {count} is more than memory holds, expected at most" in error
+
+
+def test_every_command_shows_two_examples_and_list_fits_names_of_any_length(capsys):
+    for name in COMMANDS:
+        with pytest.raises(SystemExit):
+            main([name, "--help"])
+        examples = capsys.readouterr().out.split("examples:\n")[1].splitlines()
+        assert len(examples) == 2 and all(f"python -m fmgan_tf {name}" in line for line in examples)
+        for line in examples:
+            parser().parse_args(line.split("|")[0].split("2>")[0].split()[3:])
+    main(["list"])
+    lines = capsys.readouterr().out.splitlines()
+    starts = {line.index(recipes.get(line.split()[0]).summary) for line in lines if not line.startswith(" ")}
+    assert len(starts) == 1 and starts.pop() > max(map(len, recipes.RECIPES))

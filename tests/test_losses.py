@@ -14,16 +14,14 @@ def sigmoid(x):
     return 1 / (1 + math.exp(-x))
 
 
-def test_by_hand():
-    discriminator = -(math.log(sigmoid(2)) + math.log(sigmoid(-1))) / 2
-    discriminator -= (math.log(1 - sigmoid(0.5)) + math.log(1 - sigmoid(-3))) / 2
-    assert float(losses.cross_entropy_discriminator(REAL, GENERATED)) == pytest.approx(
-        discriminator, rel=1e-6
-    )
+def test_the_losses_by_hand():
+    real = -(math.log(sigmoid(2)) + math.log(sigmoid(-1))) / 2
+    minimax = (math.log(1 - sigmoid(0.5)) + math.log(1 - sigmoid(-3))) / 2
+    found = float(losses.cross_entropy_discriminator(REAL, GENERATED))
+    assert found == pytest.approx(real - minimax, rel=1e-6)
+    assert float(losses.minimax_generator(GENERATED)) == pytest.approx(minimax, rel=1e-6)
     generator = -(math.log(sigmoid(0.5)) + math.log(sigmoid(-3))) / 2
     assert float(losses.non_saturating_generator(GENERATED)) == pytest.approx(generator, rel=1e-6)
-    minimax = (math.log(1 - sigmoid(0.5)) + math.log(1 - sigmoid(-3))) / 2
-    assert float(losses.minimax_generator(GENERATED)) == pytest.approx(minimax, rel=1e-6)
     # max(0, 1 - 2) = 0, max(0, 1 + 1) = 2; max(0, 1 + 0.5) = 1.5, max(0, 1 - 3) = 0
     assert float(losses.hinge_discriminator(REAL, GENERATED)) == pytest.approx(2 / 2 + 1.5 / 2)
     assert float(losses.hinge_generator(GENERATED)) == pytest.approx(2.5 / 2)
@@ -56,13 +54,14 @@ def test_the_best_damped_logit_grows_with_the_share_of_real_images(share):
         assert cost(loss, best) <= min(cost(loss, best + move) for move in (-1, -0.05, 0.05, 1)) + 1e-5
 
 
-def test_a_discriminator_that_guesses():
+def test_the_losses_of_a_discriminator_that_guesses():
     zero = np.zeros((4, 1), "float32")
     assert float(losses.cross_entropy_discriminator(zero, zero)) == pytest.approx(2 * math.log(2))
     assert float(losses.non_saturating_generator(zero)) == pytest.approx(math.log(2))
     assert float(losses.minimax_generator(zero)) == pytest.approx(-math.log(2))
-    assert losses.of_guessing("non_saturating") == pytest.approx((2 * math.log(2), math.log(2)))
-    assert losses.of_guessing("hinge") == losses.of_guessing("damped_hinge") == (2, 0)
+    assert losses.chance_losses("non_saturating") == pytest.approx((2 * math.log(2), math.log(2)))
+    assert losses.chance_losses("hinge") == losses.chance_losses("damped_hinge") == (2, 0)
+    assert losses.chance_losses("hinge", 0.5 * math.log(10)) == pytest.approx((3.1513, 1.1513), abs=1e-4)
 
 
 @pytest.mark.parametrize("name", losses.LOSSES)

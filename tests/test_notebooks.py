@@ -1,17 +1,20 @@
 """Rules that hold for every notebook, beside what nbval runs."""
 
 import ast
+import base64
 import json
 import pathlib
 import re
 
 import pytest
+import reach
+import stamp
 
-from fmgan_tf.bench import notebooks, stamp
+import notebooks
 
 ROOT = pathlib.Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-IGNORE = "nbval-ignore-output"
+TAGS = {"nbval-ignore-output", "parameters"}
 
 
 def cells(path, kind):
@@ -25,25 +28,12 @@ def source(cell):
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
-def test_there_are_notebooks():
-    assert NOTEBOOKS
-
-
 @each_notebook
 def test_skeleton(path):
     text = "\n".join(source(cell) for cell in cells(path, "markdown"))
     assert re.match(r"# \S", text)
-    wanted = [
-        "What you will build",
-        "Goals",
-        "What you need to know",
-        "Setup",
-        "Parameters",
-        "Recap",
-        "Quiz",
-        "Exercises",
-        "Where to go next",
-    ]
+    first = ["What you will build", "Goals", "What you need to know", "Setup", "Parameters"]
+    wanted = [*first, "Recap", "Quiz", "Exercises", "Where to go next"]
     headings = re.findall(r"^## (.*)$", text, re.M)
     assert [heading for heading in headings if heading in wanted] == wanted
     assert headings[:5] == wanted[:5] and headings[-4:] == wanted[-4:] and len(headings) > len(wanted)
@@ -84,9 +74,8 @@ def test_outputs(path):
         for output in cell["outputs"]:
             assert output.get("name") != "stderr" and output["output_type"] != "error", source(cell)
             assert not any("widget" in mime for mime in output.get("data", {})), source(cell)
-            data = {
-                mime: what for mime, what in output.get("data", {}).items() if not mime.startswith("image/")
-            }
+            data = output.get("data", {})
+            data = {mime: text for mime, text in data.items() if not mime.startswith("image/")}
             text = json.dumps(output | {"data": data})  # letters of an encoded picture say nothing
             assert not re.search(r"/home/|/root/|/work/|/tmp/|/Users/", text), text[:200]
     assert counts == list(range(1, len(counts) + 1)), "run it from top to bottom in a fresh kernel"
@@ -94,10 +83,10 @@ def test_outputs(path):
 
 @each_notebook
 def test_outputs_are_those_of_the_current_code(path):
-    """Of its cells and of the package source that they reach: pictures cannot go stale unseen."""
+    """Of its cells and of what they reach in the package: pictures cannot go stale unseen."""
     notebook = json.loads(path.read_text())
     assert notebook["metadata"].get("fmgan") == notebooks.digest(notebook), (
-        f"run python -m fmgan_tf.bench.notebooks {path.name[:2]}"
+        f"run python assets/make/notebooks.py {path.name[:2]}"
     )
 
 
@@ -108,17 +97,6 @@ def test_every_picture_has_alternative_text(path):
         texts = [each["metadata"].get("image/png", {}).get("alt") for each in pictures]
         assert texts == cell["metadata"].get("alt", []), cell["id"]
         assert all(20 <= len(text) <= 300 for text in texts), cell["id"]
-
-
-def test_the_digest_is_of_code_alone():
-    cells = [{"cell_type": "code", "source": ["from fmgan_tf import losses\n", "x = 1  # a comment"]}]
-    digest = notebooks.digest({"cells": cells})
-    cells[0]["source"][1] = "x = 1"
-    assert notebooks.digest({"cells": [*cells, {"cell_type": "markdown", "source": "text"}]}) == digest
-    cells[0]["source"][1] = "x = 2"
-    assert notebooks.digest({"cells": cells}) != digest
-    reached = notebooks.imported("from fmgan_tf.bench import race")
-    assert {path.name for path in reached} == {"race.py", "__init__.py"}
 
 
 @each_notebook
@@ -136,21 +114,32 @@ def test_parameters_are_in_one_cell_with_reasons(path):
 def test_no_comment_that_only_a_tool_understands(path):
     for cell in cells(path, "code"):
         assert not re.search(r"#\s*(NBVAL|noqa|type:|pylint|fmt:|@)", source(cell))
-        assert set(cell["metadata"].get("tags", [])) <= {IGNORE}
+        assert set(cell["metadata"].get("tags", [])) <= TAGS
         assert not re.search(r"^\s*[!%]|import \*", source(cell), re.M), source(cell)
 
 
+@each_notebook
+def test_notebooks_import_the_course_alone(path):
+    for cell in cells(path, "code"):
+        for node in ast.walk(ast.parse(source(cell))):
+            if isinstance(node, ast.Import):
+                assert not any(alias.name.startswith("fmgan_tf") for alias in node.names), source(cell)
+            elif isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "fmgan_tf":
+                reached = {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+                assert not any(name.startswith("fmgan_tf.runs") for name in reached), source(cell)
+
+
 def bare(node):
-    """The code of a definition without docstrings, so that a notebook may say less than the package."""
+    """The code of a definition without docstrings and without imports, which a notebook has at its top."""
     for inner in ast.walk(node):
-        if isinstance(inner, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(inner) is not None:
-            inner.body = inner.body[1:] or [ast.Pass()]
-    return ast.unparse(node)
+        if isinstance(inner, ast.FunctionDef):
+            own = [each for each in inner.body if not isinstance(each, ast.Import | ast.ImportFrom)]
+            inner.body = own or [ast.Pass()]
+    return reach.bare(node)
 
 
 def definitions(text):
-    """Every function, method and constant that a text defines; a notebook may leave out methods of a
-    class."""
+    """Every function and method that a text defines; a notebook may leave out methods of a class."""
     for node in ast.parse(text).body:
         if isinstance(node, ast.FunctionDef):
             yield node.name, bare(node)
@@ -159,12 +148,6 @@ def definitions(text):
             for method in node.body:
                 if isinstance(method, ast.FunctionDef):
                     yield f"{node.name}.{method.name}", bare(method)
-        elif (
-            isinstance(node, ast.Assign)
-            and isinstance(node.targets[0], ast.Name)
-            and node.targets[0].id.startswith("_")
-        ):
-            yield node.targets[0].id, bare(node)
 
 
 PACKAGE = {
@@ -173,7 +156,7 @@ PACKAGE = {
     for name, code in definitions(path.read_text())
 }
 TAUGHT = {  # what each notebook must show in full
-    "01_data_and_preprocessing": {"to_tanh_range", "from_tanh_range", "batches"},
+    "01_data_and_preprocessing": {"to_tanh_range", "from_tanh_range"},
     "02_dcgan": {"build_dcgan_generator", "build_dcgan_discriminator"},
     "03_adversarial_training": {
         "cross_entropy_discriminator",
@@ -188,7 +171,7 @@ TAUGHT = {  # what each notebook must show in full
     },
     "04_conditional_gan": {
         "ConditionalGAN.train_step",
-        "ConditionalGAN.judge",
+        "ConditionalGAN.discriminate",
         "embed_label",
         "build_dense_cgan_generator",
         "build_dense_cgan_discriminator",
@@ -199,14 +182,14 @@ TAUGHT = {  # what each notebook must show in full
         "hinge_discriminator",
         "hinge_generator",
     },
-    "05_fid": {"cholesky", "trace_of_root"},
+    "05_fid": {"trace_of_root"},
     "06_analysis": {"attributes", "effect_size", "diversity", "hidden_layer"},
     "07_faster_and_better": {
         "shift",
         "build_classifying_discriminator",
         "build_modulated_generator",
         "ConditionalGAN.__init__",
-        "ConditionalGAN.judge",
+        "ConditionalGAN.discriminate",
         "ConditionalGAN.offsets",
         "damped_hinge_discriminator",
     },
@@ -228,11 +211,13 @@ def test_attached_pictures_are_those_that_the_notebook_drew(path):
     attached = 0
     by_id = {cell["id"]: cell for cell in json.loads(path.read_text())["cells"]}
     for cell in cells(path, "markdown"):
-        assert set(cell.get("attachments", {})) == set(cell["metadata"].get("pictures", {})), cell["id"]
-        for name, origin in cell["metadata"].get("pictures", {}).items():
-            drawn = [output.get("data", {}).get("image/png") for output in by_id[origin]["outputs"]]
-            assert next("".join(png) for png in drawn if png) == "".join(
-                cell["attachments"][name]["image/png"]
-            )
+        pictures, shown = cell["metadata"].get("pictures", {}), cell.get("attachments", {})
+        assert set(shown) == set(pictures), cell["id"]
+        for name, origin in pictures.items():
+            if origin.startswith("assets/"):
+                drawn = [base64.b64encode((ROOT / origin).read_bytes()).decode()]
+            else:
+                drawn = [output.get("data", {}).get("image/png") for output in by_id[origin]["outputs"]]
+            assert next("".join(png) for png in drawn if png) == "".join(shown[name]["image/png"])
             attached += 1
     assert attached

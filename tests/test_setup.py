@@ -6,7 +6,6 @@ import shutil
 import stat
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -69,6 +68,42 @@ def test_windows(clone, tmp_path, system):
     script(tmp_path / "bin" / "uname", f"echo {system}")
     error = one_line(setup(clone, PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}"))
     assert system in error and "WSL" in error and not (clone / ".venv").exists()
+
+
+def test_intel_macs(clone, tmp_path):
+    script(tmp_path / "bin" / "uname", '[ "$1" = -m ] && echo x86_64 || echo Darwin')
+    error = one_line(setup(clone, PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}"))
+    assert "Intel" in error and "Apple silicon" in error and not (clone / ".venv").exists()
+
+
+def test_an_environment_without_pip_and_a_managed_python(clone):
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", clone / ".venv"], check=True)
+    assert "has no pip: remove .venv and run this again" in one_line(setup(clone, "--no-data"))
+    shutil.rmtree(clone / ".venv")
+    environment_with_pip(clone, "raise SystemExit('error: externally-managed-environment')")
+    assert "run ./setup.sh without --here, which makes .venv" in one_line(setup(clone, "--no-data"))
+
+
+def test_another_shell_is_as_good(clone):
+    result = subprocess.run(["sh", "setup.sh", "--hear"], cwd=clone, capture_output=True, text=True)
+    assert result.returncode == 2 and "no option '--hear'" in one_line(result)
+
+
+def test_a_renamed_folder_gets_a_new_environment(clone):
+    environment_with_pip(clone, "print('Successfully installed')")
+    clone = clone.rename(clone.with_name("renamed"))
+    result = setup(clone, "--no-data", PIP_NO_INDEX="1", PIP_FIND_LINKS="")
+    assert ".venv was made in another folder, making it anew" in result.stdout
+    python = clone / ".venv" / "bin" / "python"
+    assert subprocess.run([python, "-m", "pip", "--version"], capture_output=True).returncode == 0
+
+
+def test_scripts_and_hashed_files_keep_their_line_ends():
+    """In a clone by Git for Windows, which is used in WSL."""
+    files = ["setup.sh", ".ci/run", "assets/SHA256SUMS", "requirements.txt"]
+    command = ["git", "-C", ROOT, "check-attr", "eol", *files]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert found == [f"{name}: eol: lf" for name in files]
 
 
 def test_unsupported_python(clone, tmp_path):
@@ -202,13 +237,8 @@ def test_what_is_done_is_not_done_again(clone, installed, tmp_path):
     result = setup(clone, "--here", **installed)
     assert result.returncode == 0 and result.stderr == ""
     assert result.stdout.endswith(f"Dataset: verified and prepared in {folder}\n" + READY)
-    start = time.monotonic()
     result = setup(clone, "--here", **installed)
-    assert (result.returncode, result.stdout, result.stderr) == (
-        0,
-        READY,
-        "",
-    ) and time.monotonic() - start < 5
+    assert (result.returncode, result.stdout, result.stderr) == (0, READY, "")
 
     folder.rmdir()  # as when somebody tidied up
     assert "Dataset: looking" in setup(clone, "--here", **installed).stdout

@@ -1,5 +1,6 @@
-"""Runs the unit tests with the oldest and newest packages that requirements.txt allows, and Colab's: python
-tests/versions.py FOLDER
+"""Runs the tests with the oldest and newest packages that requirements.txt allows, and with Colab's.
+
+python tests/versions.py FOLDER
 
 Each in an environment of its own in FOLDER, which is made if need be and kept for the next time (2.5 GB
 each): "oldest" has the lower bound of every line, "colab" what Google Colab had in August 2026, "newest"
@@ -23,10 +24,9 @@ SHOWN = ("tensorflow", "keras", "numpy", "tensorflow-datasets", "scikit-learn", 
 def bounds(text):
     """The lines of a requirements.txt with every lower bound as the version: "numpy>=1.26  # why" gives
     "numpy==1.26.*"."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     found = re.findall(r"^([\w-]+)>=([\d.]+)", text, re.M)
-    assert len(found) == len(
-        [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    )
+    assert len(found) == len(lines)
     return [f"{name}=={version}.*" for name, version in found]
 
 
@@ -44,9 +44,8 @@ def main(folder, *arguments):
             "newest": ["--upgrade", "-r", file],
         }[name]
         subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted], check=True)
-        found = subprocess.run(
-            [python, "-m", "pip", "list", "--format=freeze"], check=True, capture_output=True, text=True
-        )
+        listing = [python, "-m", "pip", "list", "--format=freeze"]
+        found = subprocess.run(listing, check=True, capture_output=True, text=True)
         versions = dict(line.split("==") for line in found.stdout.splitlines() if "==" in line)
         results[name] = [f"{package} {versions[package]}" for package in SHOWN]
         print(f"{name}: {', '.join(results[name])}", flush=True)

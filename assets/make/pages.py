@@ -1,0 +1,118 @@
+"""The tables of the pages that are made from records and notebooks: python assets/make/records.py tables"""
+
+import json
+import pathlib
+import re
+
+import numpy as np
+
+from fmgan_tf import generation
+
+ROOT = pathlib.Path(__file__).parents[2]
+PAGES = [ROOT / folder / "README.md" for folder in ("", "fmgan_tf", "assets", "notebooks", "tests")]
+COURSE = {  # notebook: title, what the reader can do after it, what happens in it
+    "00": (
+        "Your first GAN",
+        "say what each network wants, and write the step of a GAN",
+        "a gradient in five lines; a GAN on points, then the same step on clothes",
+    ),
+    "01": (
+        "Data and preprocessing",
+        "load, scale and feed images; tell a wrong scaling by what it does",
+        "generate and train once at the start; see the dataset, scale it, feed it; see wrong scalings fail",
+    ),
+    "02": (
+        "DCGAN",
+        "build both networks and say what each layer does",
+        "transposed convolutions, receptive fields, checkerboards; both networks block by block",
+    ),
+    "03": (
+        "Adversarial training",
+        "write the train step, read its curves, tell why it collapses",
+        "a GAN in two dimensions, collapse and its cure, what is minimized, a table of failures",
+    ),
+    "04": (
+        "Conditional GANs",
+        "ask for a class, and choose how the label enters",
+        "dense-cgan on two classes, cgan on ten; label maps, balance, early stopping, walks",
+    ),
+    "05": (
+        "The Fréchet distance",
+        "compute a distance right, and say what may be compared",
+        "what FID measures; 4.98e+44 and its cause; KID, precision, recall, and what each of them misses",
+    ),
+    "06": (
+        "Analysis",
+        "find out what a generator has learned, and what it has not",
+        "embeddings, clusters, classes, biases, copies, directions in the noise",
+    ),
+    "07": (
+        "Faster and better",
+        "compare systems fairly, and find what limits a step",
+        "from a well-known tutorial to cgan, change by change, five seeds; a race; a project",
+    ),
+}
+
+
+def scores(group, name):
+    """The scores of a run in assets/, or None."""
+    path = generation.ASSETS / group / name / "evaluation.json"
+    return json.loads(path.read_text())["scores"] if path.exists() else None
+
+
+def front():
+    """The honest table of the front page, and what it says of cgan."""
+    groups = ("three-minutes", "three-minutes-again/seed-1", "three-minutes-again/seed-2")
+    keys = {"fid_fmnist": ".2f", "label_free_distance": ".1f", "recall": ".2f"}
+    lines = ["| | FID-FMNIST | label-free distance | recall |", "|" + " --- |" * 4]
+    means = {}
+    for name in ("real images", "cgan", "dcgan", "deconv-gan-tuned"):
+        key = "floor" if name == "real images" else "value"
+        runs = [scores(group, "cgan" if key == "floor" else name) for group in groups]
+        values = {score: [run[score][key] for run in runs if run and score in run] for score in keys}
+        means[name] = {score: float(np.mean(found)) for score, found in values.items()}
+        cells = [f"{means[name][score]:{form}}" for score, form in keys.items()]
+        if key == "value":
+            for index, (score, form) in enumerate(keys.items()):
+                cells[index] += f" ({min(values[score]):{form}} to {max(values[score]):{form}})"
+        lines.append(f"| {name if key == 'floor' else f'`{name}`'} | {' | '.join(cells)} |")
+    first, second = (means["deconv-gan-tuned"][key] / means["cgan"][key] for key in list(keys)[:2])
+    says = (
+        "The features of the first distance were trained with labels, as `cgan` is: by it `cgan` is "
+        f"{first:.0f} times ahead of `deconv-gan-tuned`. Those of the second have seen no label: "
+        f"{second:.2f} times. (For `dcgan` the second has two seeds.)"
+    )
+    return "\n".join([*lines, "", says, ""])
+
+
+def reading_minutes(path):
+    """Minutes to read a notebook: 150 words and 25 lines of code a minute, half a minute a figure."""
+    minutes = 0.0
+    for cell in json.loads(path.read_text())["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            minutes += len(re.sub(r"<details>.*?</details>", "", source, flags=re.S).split()) / 150
+        else:
+            minutes += len(source.splitlines()) / 25
+            minutes += sum("image/png" in output.get("data", {}) for output in cell["outputs"]) / 2
+    return round(minutes)
+
+
+def course(detail=False):
+    """The course as a table: for the front page, or with what happens in it, minutes and memory."""
+    project = (ROOT / "pyproject.toml").read_text()
+    slug = re.search(r'Repository = "https://github.com/([\w./-]+)"', project)[1]
+    measured = json.loads((generation.ASSETS / "notebooks.json").read_text())["notebooks"]
+    head = ["notebook", "what you will be able to do", "minutes to read", "in Colab"]
+    if detail:
+        head = ["notebook", "what happens in it", "minutes to read", "minutes to run", "GB of memory"]
+    lines = [f"| {' | '.join(head)} |", "|" + " --- |" * len(head)]
+    for number, (title, able, happens) in COURSE.items():
+        (path,) = (ROOT / "notebooks").glob(f"{number}_*.ipynb")
+        run = measured.get(path.stem, {"seconds": 0, "gigabytes": 0})
+        link = f"[{number} {title}]({path.name if detail else f'notebooks/{path.name}'})"
+        colab = f"[open](https://colab.research.google.com/github/{slug}/blob/main/notebooks/{path.name})"
+        more = [f"{max(1, round(run['seconds'] / 60))}", f"{run['gigabytes']:.1f}"] if detail else [colab]
+        cells = [link, happens if detail else able, f"{reading_minutes(path)}", *more]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
