@@ -232,13 +232,13 @@ def _open(arguments):
 
 def command_generate(arguments):
     source = _open(arguments)
-    if source.recipe:
-        source.labels(arguments.label)  # before anything is loaded
+    if not source.recipe:  # only the loaded model tells how many classes it knows
+        terminal.start_tensorflow()
+    labels = source.labels(arguments.label)
     terminal.start_tensorflow()
     from fmgan_tf.runs import generate
 
-    generator, labels = source.generator, source.labels(arguments.label)
-    generate.generate(generator, arguments.output, labels, arguments.count, arguments.seed)
+    generate.generate(source.generator, arguments.output, labels, arguments.count, arguments.seed)
     if source.assumed:
         print(source.assumed)
     print(f"Wrote {arguments.output}")

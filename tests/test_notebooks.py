@@ -36,7 +36,9 @@ def test_skeleton(path):
     wanted = [*first, "Recap", "Quiz", "Exercises", "Where to go next"]
     headings = re.findall(r"^## (.*)$", text, re.M)
     assert [heading for heading in headings if heading in wanted] == wanted
-    assert headings[:5] == wanted[:5] and headings[-4:] == wanted[-4:] and len(headings) > len(wanted)
+    assert headings[:5] == wanted[:5] and len(headings) > len(wanted)
+    last = [heading for heading in headings[-5:] if heading != "What these runs cannot show"]
+    assert last[-4:] == wanted[-4:]
     assert re.search(r"^\*\*Time:\*\* .*minute", text, re.M)
     assert "attachment:" in text and "](../" not in re.sub(r"\]\(\.\./[\w./-]+\.ipynb\)", "", text)
     quiz = text[text.index("## Quiz") : text.index("## Exercises")]
@@ -51,7 +53,8 @@ def test_badge_and_bootstrap_carry_the_address_of_pyproject(path):
     address = stamp.repository()
     slug = address.removeprefix("https://github.com/")
     assert f"colab.research.google.com/github/{slug}/blob/main/notebooks/{path.name}" in text
-    assert f'REPOSITORY = "{address}"' in source(cells(path, "code")[0])
+    if "fmgan_tf" in text:  # 00 pastes into an empty notebook
+        assert f'REPOSITORY = "{address}"' in source(cells(path, "code")[0])
 
 
 def test_stamping_changes_the_address_everywhere_and_nothing_else():
