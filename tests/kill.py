@@ -73,7 +73,7 @@ def compare(left_alone, killed):
         sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file()) for folder in both
     ]
     assert names[0] == names[1], set(names[0]) ^ set(names[1])
-    assert not list(killed.rglob("*.part")) and not list(killed.glob("part.*"))
+    assert not list(killed.rglob("*.part")) and not list(killed.glob(".part*"))
 
 
 def main():

@@ -532,7 +532,7 @@ def test_a_full_disk_is_known_before_anything_is_written(blobs, once, monkeypatc
     monkeypatch.setattr(run_folder.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 0))
     with pytest.raises(run_folder.RunError, match="failed: No space left on device. It keeps its newest"):
         run_small(blobs, once, resume=True, epochs=2)
-    assert (once / "checkpoint.weights.h5").read_bytes() == kept and not list(once.glob("part*"))
+    assert (once / "checkpoint.weights.h5").read_bytes() == kept and not list(once.glob(".part*"))
     monkeypatch.undo()
     assert run_small(blobs, once, resume=True, epochs=2)["steps"] == 6
 

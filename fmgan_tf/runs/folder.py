@@ -163,7 +163,7 @@ def sample_paths(folder):
 def save(path, save_to, numbers):
     """Lets save_to(path) write a file of so many float32 whole or not at all; OSError where the disk is full,
     before HDF5 kills the process for it."""
-    part = path.with_name("part" + "".join(path.suffixes))
+    part = path.with_name(f".part-{path.name}")  # nobody's own file has that name; Keras goes by the end
     if shutil.disk_usage(path.parent).free < 4 * numbers + 2**20:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     try:

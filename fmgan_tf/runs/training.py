@@ -189,7 +189,10 @@ def _fit(folder, record, recipe, model, stream, validation, verbose, resumed):
         return run.status == "running" and run.progress < 1 and not model.stop_training
 
     if record.get("status") == "complete" and not more():
-        terminal.say(f"Nothing is left to do after {run.step:,} steps; more --minutes or --epochs do more.")
+        if verbose:
+            terminal.say(
+                f"Nothing is left to do after {run.step:,} steps; --minutes or --epochs beyond that do more."
+            )
         return run_folder.read_record(folder)
     run_folder.write_record(folder, record | {"status": "running"})
     first_step, start = run.step, time.perf_counter()
