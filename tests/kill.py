@@ -26,15 +26,16 @@ SMALL = [*LENGTH[:-1], "steps_per_epoch=12", "--set", "batch_size=8"]
 PROGRAM = {False: ("-m", "fmgan_tf"), True: (pathlib.Path(__file__).with_name("small.py"),)}
 
 
-def start(*arguments, small=False, **options):
+def start(*arguments, small=False, two_classes=False, **options):
     """A training in a process of its own; a small one on squares, which loads and compiles faster."""
+    classes = {"FMGAN_TEST_TWO_CLASSES": "1"} if two_classes else {}
     return subprocess.Popen(
         [sys.executable, *PROGRAM[small], "train", *map(str, arguments)],
         **options,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+        env=os.environ | classes | {"TF_CPP_MIN_LOG_LEVEL": "3"},
     )
 
 
@@ -88,7 +89,8 @@ def main():
         folder, seconds = pathlib.Path(folder), []
         for number, recipe in enumerate(RECIPES):
             begun = time.perf_counter()
-            finish(start(*recipe, *length, "--output", folder / f"alone-{number}", small=small))
+            output = ("--output", folder / f"alone-{number}")
+            finish(start(*recipe, *length, *output, small=small, two_classes=number == 1))
             seconds.append(time.perf_counter() - begun)
             print(f"{recipe[0]} left alone: {seconds[-1]:.0f} s", flush=True)
         kills = runs = 0
@@ -97,7 +99,7 @@ def main():
             runs += 1
             while True:
                 begin = ["--resume"] if (output / "run.json").exists() else [*RECIPES[number], *length]
-                process = start(*begin, "--output", output, small=small)
+                process = start(*begin, "--output", output, small=small, two_classes=number == 1)
                 if kills < arguments.kills and not (runs < len(RECIPES) and kills >= arguments.kills / 2):
                     try:
                         process.wait(timeout=moments.uniform(0.1, 1.0) * seconds[number])

@@ -38,6 +38,8 @@ def test_the_first_cells_fetch_the_package_and_import_it(tmp_path):
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         notebook = json.loads(path.read_text())["cells"]
         sources = ["".join(cell["source"]) for cell in notebook if cell["cell_type"] == "code"]
+        if not any("fmgan_tf" in each for each in sources):
+            continue  # 00 needs no package
         bootstrap, imports = sources[:2]
         bootstrap, changed = re.subn(r'REPOSITORY = ".*"', f'REPOSITORY = "{ROOT.as_uri()}"', bootstrap)
         assert changed == 1 and "import" in imports, path

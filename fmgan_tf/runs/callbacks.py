@@ -198,7 +198,8 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
     def on_train_begin(self, logs=None):
         super().on_train_begin()
         for epoch, *_, value in self.recorder.history:
-            super().on_epoch_end(epoch - 1, {WATCHED: value})
+            if not math.isnan(value):  # as where there was no validation, which Keras passes over
+                super().on_epoch_end(epoch - 1, {WATCHED: value})
 
     def on_epoch_end(self, epoch, logs=None):
         if self.recorder.run.at_epoch_end:
