@@ -55,12 +55,17 @@ _seed = _number(int, 0, "a whole number from 0 to 2147483647", 2**31 - 1)
 
 
 def _path(text):
-    return pathlib.Path(text).expanduser()  # a shell leaves --output=~/a as it is
+    try:
+        path = pathlib.Path(text).expanduser()  # a shell leaves --output=~/a as it is
+        path.exists()
+        return path
+    except (OSError, RuntimeError, ValueError) as error:  # too long, or the home of nobody
+        raise argparse.ArgumentTypeError(f"{text[:50]!r} is no path ({str(error)[:50]})") from error
 
 
 def _folder(text):
     path = _path(text)
-    if path.exists() and not path.is_dir():
+    if path.is_file():
         raise argparse.ArgumentTypeError(f"{text} is a file, expected a folder")
     return path
 

@@ -38,7 +38,7 @@ COURSE = {  # notebook: title, what the reader can do after it, what happens in 
     ),
     "05": (
         "The Fréchet distance",
-        "compute a distance right, and say what may be compared",
+        "compute a distance correctly, and say which scores are comparable",
         "what FID measures; 4.98e+44 and its cause; KID, precision, recall, and what each of them misses",
     ),
     "06": (
@@ -79,8 +79,8 @@ def front():
     first, second = (means["deconv-gan-tuned"][key] / means["cgan"][key] for key in list(keys)[:2])
     says = (
         "The features of the first distance were trained with labels, as `cgan` is: by it `cgan` is "
-        f"{first:.0f} times ahead of `deconv-gan-tuned`. Those of the second have seen no label: "
-        f"{second:.2f} times. (For `dcgan` the second has two seeds.)"
+        f"{first:.0f} times ahead of `deconv-gan-tuned`. Those of the second have seen no label: by it "
+        f"the lead is {second:.2f} times, and `dcgan` falls behind."
     )
     return "\n".join([*lines, "", says, ""])
 

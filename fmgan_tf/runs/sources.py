@@ -296,7 +296,7 @@ def read_images(path):
     except Exception as error:  # damaged zips and headers raise a dozen kinds
         raise InputError(f"{path} cannot be read as plain arrays ({error})") from error
     found = ["images"] if "images" in arrays else [name for name in arrays if layout(arrays[name].shape[1:])]
-    if len(found) != 1:
+    if len(found) != 1 or not arrays[found[0]].ndim:
         listing = ", ".join(f"{name} {array.dtype} {array.shape}" for name, array in arrays.items())
         raise InputError(f"{path} holds {listing or 'nothing'}; expected one array of images, named `images`")
     images = arrays.pop(found[0])
@@ -346,8 +346,8 @@ def as_labels(array, count):
         return None
     rows = array.reshape(count, -1)
     if rows.shape[1] > 1:
-        one_hot = rows.shape[1] <= classes and (np.sort(rows, 1)[:, -1] == rows.sum(1)).all()
-        return rows.argmax(1) if one_hot else None
+        numbers = rows.dtype.kind in "biuf" and rows.shape[1] <= classes and np.isin(rows, (0, 1)).all()
+        return rows.argmax(1) if numbers and (rows.sum(1, dtype="float64") == 1).all() else None
     names, places = np.unique(rows[:, 0], return_inverse=True)
     try:
         exact = [f"{name:.0f}" if array.dtype.kind == "f" and name % 1 == 0 else str(name) for name in names]
