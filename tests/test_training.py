@@ -297,6 +297,14 @@ def test_a_longer_run_that_is_killed_stays_longer(blobs, once, monkeypatch):
     assert record["status"] == "complete" and record["epochs"] == 3 and record["steps"] == 9
 
 
+def test_a_timed_run_ends_with_a_score_of_its_last_weights(blobs, tmp_path):
+    """In the middle of an epoch, too."""
+    recipe = recipes.override(SMALL, {"steps_per_epoch": 100_000})
+    record = training.train(recipe, blobs, tmp_path / "run", minutes=0.02, verbose=False)
+    assert record["status"] == "complete" and record["val_fid"] > 0
+    assert len(read(tmp_path / "run" / "history.csv")["epoch"]) == 0
+
+
 def test_minutes(blobs, tmp_path):
     start = time.perf_counter()
     record = run_small(blobs, tmp_path / "run", epochs=None, minutes=0.05)

@@ -93,6 +93,7 @@ class Recorder(RunCallback):
         self.rows = []  # of the epoch that is not over
         self.unsaved = 0  # how many of them are not in the file yet
         self.history = []  # [epoch, *means, val_fid]
+        self.watched = math.nan  # the newest val_fid, also of an epoch that the end of the time cut off
 
     def on_train_begin(self, logs=None):
         self.run.started = self.run.started or time.perf_counter()
@@ -106,15 +107,21 @@ class Recorder(RunCallback):
         self.test_began = time.perf_counter()
 
     def on_test_batch_end(self, batch, logs=None):
-        self.model.stop_evaluating = bool(self.run.within_epoch)  # nobody waits for a score in between
+        self.model.stop_evaluating = not self.measures()
+
+    def measures(self):
+        """Whether a score is wanted: nobody waits for that of a run that was stopped within an epoch."""
+        return self.run.status == "running" or self.run.at_epoch_end
 
     def on_test_end(self, logs=None):
         self.run.aside_seconds += time.perf_counter() - self.test_began
 
     def on_epoch_end(self, epoch, logs=None):
+        if self.measures():
+            self.watched = (logs or {}).get(WATCHED, math.nan)
         if self.run.at_epoch_end:
             means = np.mean([row[2:] for row in self.rows], axis=0)
-            self.history.append([epoch + 1, *means.tolist(), (logs or {}).get(WATCHED, math.nan)])
+            self.history.append([epoch + 1, *means.tolist(), self.watched])
             self.save()
             self.rows = []
 
@@ -145,6 +152,7 @@ class Recorder(RunCallback):
         if header != ["epoch", *self.names, WATCHED]:
             raise ValueError(f"{path} has the columns {', '.join(header)}")
         self.history = [[int(row[0]), *row[1:].tolist()] for row in history]
+        self.watched = self.history[-1][-1] if self.history else math.nan
 
 
 class Limits(RunCallback):

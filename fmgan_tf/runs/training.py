@@ -232,7 +232,7 @@ def _finish(run, recorder, checkpoints, best, samples, model, recipe):
         checkpoints.restore(model)
     else:
         checkpoints.save(model)
-    row = recorder.history[-1] if recorder.history else [0, None]
+    row = [len(recorder.history), recorder.watched]
     if recipe.patience:
         row = best.restore(model) or row
     run_folder.save_model(model.averaged_generator, run.folder / "generator.keras")
@@ -241,7 +241,7 @@ def _finish(run, recorder, checkpoints, best, samples, model, recipe):
     frames = run_folder.sample_paths(run.folder) + [run.folder / "samples.png"] * (run.within_epoch > 0)
     plots.save_gif(run.folder / "samples.gif", [imageio.imread(path) for path in frames])
     outcome = {"status": "complete" if run.status == "running" else run.status, "steps": run.step}
-    watched = None if row[-1] is None or np.isnan(row[-1]) else row[-1]
+    watched = None if np.isnan(row[-1]) else row[-1]
     outcome |= {"seconds": round(run.seconds, 1), callbacks.WATCHED: watched}
     return outcome | ({"best_epoch": row[0]} if recipe.patience else {})
 
