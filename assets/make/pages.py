@@ -19,12 +19,12 @@ COURSE = {  # notebook: title, what the reader can do after it, what happens in 
     "01": (
         "Data and preprocessing",
         "load, scale and feed images; tell a wrong scaling by what it does",
-        "generate and train once at the start; see the dataset, scale it, feed it; see wrong scalings fail",
+        "the images, why squared error blurs, the range of tanh, six mistakes that raise no error",
     ),
     "02": (
         "DCGAN",
         "build both networks and say what each layer does",
-        "transposed convolutions, receptive fields, checkerboards; both networks block by block",
+        "transposed convolutions, checkerboards, both networks block by block, what a unit sees",
     ),
     "03": (
         "Adversarial training",
