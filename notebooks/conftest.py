@@ -1,6 +1,7 @@
-"""What nbval compares: everything but pictures, whose last bits depend on the machine (PNG and JPEG it leaves out by
-itself), and stderr, where TensorFlow greets differently everywhere. Where generated images stand in for the dataset it
-compares nothing: the stored outputs are the real dataset's, and all that can be said is that the cells run."""
+"""What nbval compares: everything but pictures, whose last bits depend on the machine (it leaves PNG and JPEG
+out by itself), and stderr, where TensorFlow greets differently everywhere. Where generated images stand in
+for the dataset it compares nothing: the stored outputs are the real dataset's, and all that can be said is
+that the cells run."""
 
 import functools
 import os
@@ -11,7 +12,7 @@ from parallel import pytest_configure  # noqa: F401
 
 @functools.cache
 def stand_in():
-    """Whether the notebooks will find the stand-in. The dataset is loaded only where nothing cheaper tells."""
+    """Whether the notebooks will find the stand-in. Loads the dataset only where nothing cheaper tells."""
     import tensorflow_datasets as tfds  # without TensorFlow, which it imports when it reads a dataset
 
     prepared = pathlib.Path(tfds.builder("fashion_mnist").data_dir, "dataset_info.json").exists()
@@ -27,7 +28,7 @@ def stand_in():
 
 def pytest_report_header(config):
     if (config.option.nbval or config.option.nbval_lax) and stand_in():
-        return "notebooks: generated images stand in for the dataset, so cells must run, but no outputs are compared"
+        return "notebooks: generated images stand in for the dataset; cells must run, no outputs are compared"
 
 
 def pytest_collectstart(collector):
@@ -40,6 +41,5 @@ def pytest_collectstart(collector):
 def pytest_collection_modifyitems(items):
     for item in items:
         if hasattr(item, "output_timeout"):
-            item.output_timeout = (
-                60  # between a cell's last output and its end; nbval's 5 s are short for a busy machine
-            )
+            # between a cell's last output and its end; nbval's 5 s are short for a busy machine
+            item.output_timeout = 60
