@@ -27,7 +27,7 @@ class Diverged(Exception):
 def write_whole(path, content):
     """Writes bytes or a str (as UTF-8) whole or not at all: under another name first, then renamed."""
     path = pathlib.Path(path)
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(f".part-{path.name}")  # nobody's own file has that name
     try:
         part.write_bytes(content if isinstance(content, bytes) else content.encode())
         os.replace(part, path)
