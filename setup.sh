@@ -88,7 +88,7 @@ if [ "$(head -n 1 "$mark" 2>/dev/null)" != "$wanted" ]; then
     if [ "${PIPESTATUS[0]}" -ne 0 ]; then
         grep -q "No space left" "$log" && fail "$full"
         grep -qE "NewConnectionError|NameResolutionError|Could not find a version|ProxyError|ConnectTimeout" "$log" &&
-            fail "the package index cannot be reached, or has no fitting package: $(grep -m 1 '^ERROR' "$log"). Check the network and run this again."
+            fail "the package index cannot be reached, or has no fitting package: $(grep -om 1 'ERROR: .*' "$log"). Check the network and run this again."
         grep -q "externally-managed-environment" "$log" &&
             fail "this Python belongs to the system, which does not want packages in it: run ./setup.sh without --here, which makes .venv."
         grep -q "No module named pip" "$log" &&

@@ -141,7 +141,12 @@ def test_no_package_index(clone):
 
 
 @pytest.mark.parametrize(
-    "message, expected", [("OSError: No space left on device", "disk is full"), ("ERROR: odd", "ERROR: odd")]
+    "message, expected",
+    [
+        ("OSError: No space left on device", "disk is full"),
+        ("ERROR: odd", "ERROR: odd"),
+        ("  ERROR: Could not find a version of it", "package: ERROR: Could not find a version of it. Check"),
+    ],
 )
 def test_failing_installation(clone, message, expected):
     environment_with_pip(clone, f"raise SystemExit({message!r})")
