@@ -1,5 +1,7 @@
 """Generators and images that somebody else made, in the forms in which real users have them."""
 
+import shutil
+
 import keras
 import numpy as np
 import pytest
@@ -317,21 +319,25 @@ def test_what_is_no_generator(shipped, tmp_path):
     keras.Sequential([keras.Input((5,)), layers.Dense(784), layers.Lambda(lambda x: x)]).save(
         tmp_path / "a.h5"
     )
-    with pytest.raises(InputError, match="holds code .a Lambda layer., which is not run"):
-        assert sources.open(tmp_path / "a.h5").generator is None
+    for path in (tmp_path / "a.h5", shutil.copy(tmp_path / "a.h5", tmp_path / "c.keras")):
+        with pytest.raises(InputError, match="holds code .a Lambda layer., which is not run"):
+            assert sources.open(path).generator is None
     (tmp_path / "b.keras").write_bytes(b"no zip")
     with pytest.raises(InputError, match="b.keras cannot be loaded by Keras"):
         assert sources.open(tmp_path / "b.keras").generator is None
 
 
-def test_keras_2_files_load(shipped, tmp_path):
-    path = tmp_path / "legacy.h5"
+def test_files_of_keras_3_and_2_load_whatever_their_suffix(tmp_path):
     noise = keras.Input((6,))
     pixels = layers.Dense(
         784, activation="tanh", kernel_initializer=keras.initializers.RandomNormal(stddev=2)
     )(noise)
-    keras.Model(noise, layers.Reshape((28, 28, 1))(pixels)).save(path)
-    assert sources.open(path).generator.latent_dim == 6
+    model = keras.Model(noise, layers.Reshape((28, 28, 1))(pixels))
+    for written in ("a.keras", "a.h5"):
+        model.save(tmp_path / written)
+        for name in ("B.KERAS", "B.H5", "b.Hdf5"):
+            path = shutil.copy(tmp_path / written, tmp_path / name)
+            assert sources.open(path).generator.latent_dim == 6
 
 
 # Our own

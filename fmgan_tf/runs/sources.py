@@ -11,6 +11,7 @@ import difflib
 import functools
 import math
 import pathlib
+import tempfile
 
 import numpy as np
 
@@ -140,19 +141,31 @@ def load_checkpoint(folder, recipe):
     return model.averaged_generator, f"a run that has not ended, as it was after {int(model.step):,} steps"
 
 
+def load_file(path):
+    """The model in a .keras or .h5 file, whatever its suffix; Keras goes by that, in small letters."""
+    import h5py
+
+    legacy = h5py.is_hdf5(path)
+    if legacy:
+        with h5py.File(path, "r") as file:
+            if "Lambda" in str(file.attrs.get("model_config")):
+                raise InputError(f"{path} holds code (a Lambda layer), which is not run; {EXPECTED}")
+    with tempfile.TemporaryDirectory() as folder:
+        link = pathlib.Path(folder, "model.h5" if legacy else "model.keras")
+        link.symlink_to(path.absolute())
+        try:
+            return generation.load_model(link)
+        except InputError as error:
+            raise InputError(str(error).replace(str(link), str(path))) from error
+
+
 def load_foreign(path, options):
     """A generator that somebody else saved with Keras: (generation.Generator, one line on what was assumed).
     It takes noise of any shape, in one or more inputs, and perhaps a label."""
     import keras
     from scipy import special
 
-    if path.suffix.lower() != ".keras":
-        import h5py
-
-        with h5py.File(path, "r") as file:
-            if "Lambda" in str(file.attrs.get("model_config")):
-                raise InputError(f"{path} holds code (a Lambda layer), which is not run; {EXPECTED}")
-    model = generation.load_model(path)
+    model = load_file(path)
     tensors = model.inputs
     sizes = [math.prod(tensor.shape[1:]) if None not in tensor.shape[1:] else 0 for tensor in tensors]
     label_at, form = label_input(tensors, sizes, options.label, path)
