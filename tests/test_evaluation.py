@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_cli import fails
 
-from fmgan_tf import InputError, features, metrics, recipes
+from fmgan_tf import InputError, features, generation, metrics, recipes
 from fmgan_tf.__main__ import main
 from fmgan_tf.datasets import CLASS_NAMES
 from fmgan_tf.runs import evaluation, sources, training
@@ -133,6 +133,22 @@ def test_an_output_that_cannot_be_written_is_known_before_the_work(
     monkeypatch.setattr(sources.Source, "sample", None)
     for output, expected in ((tmp_path / "file" / "below", "Not a directory"), ("/proc", "")):
         assert expected in fails(capsys, command, path, "--output", output)
+
+
+def test_work_that_is_refused_leaves_nothing(small, tmp_path, capsys, monkeypatch):
+    np.savez(tmp_path / "few.npz", images=np.zeros((20, 28, 28, 1), "uint8"))
+    for command in ("evaluate", "analyze"):
+        assert "gives 20 images" in fails(
+            capsys, command, tmp_path / "few.npz", "--output", tmp_path / "new" / "out"
+        )
+
+    def broken(*_):
+        raise InputError("its images are NaN")
+
+    monkeypatch.setattr(generation, "sample_images", broken)
+    for name in ("a.png", "a.gif"):
+        assert "NaN" in fails(capsys, "generate", "cgan", "--output", tmp_path / "new" / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["few.npz"]
 
 
 def test_one_line_errors(small, tmp_path, capsys, monkeypatch):

@@ -60,6 +60,7 @@ def make(kind, dataset, folder, seed=0, verbose=2, **changes):
     record = {"recipe": {"name": kind} | settings | changes, "seed": seed, "data": dataset.source}
     record |= {"versions": versions(), "cores": os.cpu_count(), "parameters": model.count_params()}
     record |= {"status": "complete", "seconds": round(time.perf_counter() - start, 1)}
+    folder.mkdir(parents=True, exist_ok=True)
     record |= judge(model, history, dataset, folder)
     save_model(model, folder / FILES[kind])
     columns = [name for name in ("loss", "accuracy") if name in history]

@@ -292,6 +292,7 @@ def _scores(sets, extractor, seed):
 
 def _write(output, report, sets):
     """evaluation.json and figures."""
+    output.mkdir(parents=True, exist_ok=True)
     write_whole(output / "evaluation.json", json.dumps(report, indent=2))
     distances = [row["fid_fmnist"] for row in report["classes"].values()]
     columns = [[row[key] for row in distances] for key in ("value", "standard_error", "floor")]

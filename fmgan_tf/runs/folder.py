@@ -38,10 +38,11 @@ class RunError(InputError):
 
 
 def writable(folder):
-    """Makes a folder; if it cannot be written to, the OSError comes now rather than when the work is done."""
+    """The path of a folder; if it cannot be made or written to, the OSError comes now rather than when the
+    work is done. It is not made yet: work that is refused leaves nothing behind."""
     folder = pathlib.Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    tempfile.TemporaryFile(dir=folder).close()
+    there = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+    tempfile.TemporaryFile(dir=there).close()
     return folder
 
 
@@ -56,7 +57,9 @@ def make_free(folder):
 
 @contextlib.contextmanager
 def alone_in(folder):
-    """RunError while another process writes to the folder. A lock ends with its process, however it ends."""
+    """Makes a folder; RunError while another process writes to it. A lock ends with its process, however it
+    ends."""
+    folder.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder / ".lock", timeout=0)
     try:
         lock.acquire()

@@ -5,6 +5,7 @@ import io
 import numpy as np
 
 from fmgan_tf import InputError, generation, plots, write_whole
+from fmgan_tf.runs.folder import writable
 
 MOST_PIXELS = 2_000_000_000  # of all images together: two gigabytes
 
@@ -33,17 +34,19 @@ def generate(generator, output, labels, count=None, seed=0):
     asked = np.repeat(labels, sizes).astype("int64") if labels else None
     places = np.concatenate([np.arange(size) for size in sizes])  # which noise every image has
     columns = max(sizes)
-    output.parent.mkdir(parents=True, exist_ok=True)
+    writable(output.parent)
     if suffix == ".gif":
         walk = generation.latent_walk(seed, columns, generator.latent_dim)
         noise = walk[:, places].reshape(-1, generator.latent_dim)
         images = generation.sample_images(generator, noise, np.tile(asked, len(walk)) if labels else None)
         frames = images.reshape(len(walk), count, *images.shape[1:])
+        output.parent.mkdir(parents=True, exist_ok=True)
         sheets = [plots.tile(*in_rows(frame, sizes if labels else None), scale=2) for frame in frames]
         plots.save_gif(output, sheets, milliseconds=80, rest=1)
         return
     noise = generation.sample_noise(seed, columns, generator.latent_dim)[places]
     images = generation.sample_images(generator, noise, asked)
+    output.parent.mkdir(parents=True, exist_ok=True)
     if suffix == ".npz":
         buffer = io.BytesIO()
         np.savez_compressed(buffer, images=images, **({"labels": asked} if labels else {}))

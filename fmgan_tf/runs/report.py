@@ -67,6 +67,7 @@ def analyze(source, dataset, output, samples=10_000, seed=0):
     loader = jinja2.FileSystemLoader(pathlib.Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters |= {"picture": _picture, "cell": _cell}
+    output.mkdir(parents=True, exist_ok=True)
     write_whole(output / "report.html", environment.get_template("report.html").render(page))
     for name, table in tables.items():
         write_csv(output / f"{name}.csv", list(table[0]), [row.values() for row in table])
