@@ -119,7 +119,7 @@ def test_parameters_are_in_one_cell_with_reasons(path):
 SHARED = {
     "01_data_and_preprocessing": {"x"},
     "04_conditional_gan": {"asked", "real_agreement", "columns"},
-    "05_fid": {"names"},
+    "05_fid": {"names", "x"},
     "06_analysis": {"images"},
 }
 
