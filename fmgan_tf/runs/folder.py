@@ -32,6 +32,9 @@ import numpy as np
 
 from fmgan_tf import InputError, recipes, write_whole
 
+WRITTEN = ("generator.keras", "checkpoint.weights.h5", "steps.csv", "history.csv", "losses.png")
+WRITTEN += ("samples.png", "samples.gif", "samples")
+
 
 class RunError(InputError):
     """The run folder cannot be used as asked. The message says why and what to do."""

@@ -49,6 +49,8 @@ def train(
     if output and (pathlib.Path(output) / "run.json").exists():
         fix = f"Go on with it (--resume --output {output}), or choose another folder (--output)"
         raise RunError(f"{output} holds a run already. {fix}.")
+    if output and (own := [name for name in run_folder.WRITTEN if (pathlib.Path(output) / name).exists()]):
+        raise RunError(f"{output} holds {own[0]}, which no run of it wrote. Choose another folder (--output)")
     if epochs is None and minutes is None:
         minutes = recipe.minutes
     record = {"recipe": dataclasses.asdict(recipe), "overrides": changed(recipe), "seed": seed}
