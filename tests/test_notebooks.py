@@ -2,10 +2,12 @@
 
 import ast
 import base64
+import importlib.util
 import json
 import pathlib
 import re
 import symtable
+import sys
 
 import pytest
 import reach
@@ -92,6 +94,18 @@ def test_outputs_are_those_of_the_current_code(path):
     assert notebook["metadata"].get("fmgan") == notebooks.digest(notebook), (
         f"run python assets/make/notebooks.py {path.name[:2]}"
     )
+
+
+@each_notebook
+def test_outside_a_checkout_the_first_cell_says_what_to_do(path, monkeypatch):
+    if "fmgan_tf" not in path.read_text():
+        pytest.skip("needs nothing but what Colab has")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with pytest.raises(
+        ModuleNotFoundError, match=r"clone http\S+, run ./setup.sh in it, and choose the kernel"
+    ):
+        exec(source(cells(path, "code")[0]), {})
 
 
 @each_notebook
