@@ -1,6 +1,8 @@
 """The adversarial game as a Keras model: one train step, whose only moving part is the loss; and the model
 of a recipe."""
 
+import functools
+
 import keras
 import tensorflow as tf
 
@@ -70,6 +72,9 @@ class GAN(keras.Model):
             real_logits = self.discriminator(real_images, training=True)
             generated_logits = self.discriminator(generated_images, training=True)
             discriminator_loss = self.adversarial_loss.discriminator(real_logits, generated_logits)
+            if self.adversarial_loss.penalty:
+                judge = functools.partial(self.discriminator, training=True)
+                discriminator_loss += self.adversarial_loss.penalty(judge, real_images, generated_images)
             generator_loss = self.adversarial_loss.generator(generated_logits)
         self.update(tape, discriminator_loss, generator_loss)
         return self.report(discriminator_loss, generator_loss, real_logits, generated_logits)
@@ -190,6 +195,9 @@ class ConditionalGAN(GAN):
             generated_logits, generated_cost = self.discriminate(generated_images, labels)
             discriminator_loss = self.adversarial_loss.discriminator(real_logits, generated_logits)
             discriminator_loss += real_cost
+            if self.adversarial_loss.penalty:
+                judge = lambda images: self.discriminate(images, labels)[0]  # noqa: E731
+                discriminator_loss += self.adversarial_loss.penalty(judge, real_images, generated_images)
             generator_loss = self.adversarial_loss.generator(generated_logits) + generated_cost
         self.update(tape, discriminator_loss, generator_loss)
         return self.report(discriminator_loss, generator_loss, real_logits, generated_logits)

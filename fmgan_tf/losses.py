@@ -1,4 +1,4 @@
-"""What the two networks minimize. Each loss is a pair of pure functions of logits.
+"""What the two networks minimize. Each loss is a pair of pure functions of logits, and perhaps a penalty.
 
 The discriminator gives one logit per image; sigmoid(logit) is its probability that the image is real. With
 softplus(x) = log(1 + exp(x)), the two logarithms of the minimax game are
@@ -17,15 +17,20 @@ https://arxiv.org/abs/1802.05957.
 from typing import Callable, NamedTuple
 
 import keras
+import tensorflow as tf
 
 DAMPING = 0.3  # weight of the squares in damped_hinge_discriminator
+GAMMA = 0.1  # weight of the zero-centered penalty, for pixels in [-1, 1]
 
 
 class Loss(NamedTuple):
-    """One adversarial loss: discriminator(real_logits, generated_logits) and generator(generated_logits)."""
+    """One adversarial loss: discriminator(real_logits, generated_logits), generator(generated_logits), and
+    perhaps penalty(judge, real_images, generated_images), which is added to the discriminator's loss;
+    judge(images) gives its logits, float (batch, 1)."""
 
     discriminator: Callable
     generator: Callable
+    penalty: Callable | None = None
 
 
 def cross_entropy_discriminator(real_logits, generated_logits):
@@ -76,8 +81,22 @@ def hinge_generator(generated_logits):
     return -keras.ops.mean(generated_logits)
 
 
+def zero_centered_penalty(judge, real_images, generated_images):
+    """GAMMA / 2 times the mean squared norm of the slope of the logits at the real images: at least 0; 0
+    where the discriminator is flat there, as it is at the equilibrium.
+
+    Source: R1 of Mescheder et al. 2018, equation 9, https://arxiv.org/abs/1801.04406.
+    """
+    with tf.GradientTape() as tape:
+        tape.watch(real_images)
+        logits = judge(real_images)
+    slope = tape.gradient(logits, real_images)  # the shape of the images
+    return GAMMA / 2 * keras.ops.sum(keras.ops.square(slope)) / slope.shape[0]
+
+
 LOSSES = {
     "non_saturating": Loss(cross_entropy_discriminator, non_saturating_generator),
+    "non_saturating_r1": Loss(cross_entropy_discriminator, non_saturating_generator, zero_centered_penalty),
     "minimax": Loss(cross_entropy_discriminator, minimax_generator),
     "hinge": Loss(hinge_discriminator, hinge_generator),
     "damped_hinge": Loss(damped_hinge_discriminator, hinge_generator),

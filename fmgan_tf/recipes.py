@@ -38,7 +38,9 @@ class Recipe:
     pixels: str = "tanh"  # the range of its images, key of data.RANGES: "tanh" ([-1, 1]) or "unit" ([0, 1])
     conditional: bool = False  # whether both networks take the label as well
     classes: int = 10  # the first so many are learned, see data.split_dataset
-    loss: str = _choice("non_saturating", "non_saturating", "minimax", "hinge", "damped_hinge")
+    loss: str = _choice(
+        "non_saturating", "non_saturating", "non_saturating_r1", "minimax", "hinge", "damped_hinge"
+    )
     image_size: int = _choice(28, 28, 32, 64)
     latent_dim: int = _setting(100, 1)
     batch_size: int = _setting(64, 1)

@@ -39,7 +39,8 @@ def main(strategy_name, output):
     images = random.uniform(-1, 1, (96, 28, 28, 1)).astype("float32")
     found = {"replicas": strategy.num_replicas_in_sync}
     for name in ("dcgan", "cgan"):  # every loss is a mean over the batch, see test_losses.py
-        recipe = dataclasses.replace(recipes.get(name), batch_size=BATCH)
+        loss = {"loss": "non_saturating_r1"} if name == "dcgan" else {}  # with a penalty
+        recipe = dataclasses.replace(recipes.get(name), batch_size=BATCH, **loss)
         with strategy.scope():
             shared = [] if strategy_name == "one" else [functools.partial(distribute.adapt, BATCH)]
             model = gan.build(recipe, 1, *shared)

@@ -120,6 +120,23 @@ def test_compiled_by_xla_every_recipe_trains_and_is_measured(name, size, monkeyp
     assert compiled == {key: pytest.approx(means, rel=1e-3, abs=1e-3) for key, means in plain.items()}
 
 
+@pytest.mark.parametrize("name", ["dcgan", "cgan", "dense-cgan"])
+def test_a_penalty_is_added_to_the_discriminators_loss_alone(name):
+    """And trains, plain and compiled by XLA, which takes the second derivative as well."""
+    penalized = {"loss": "non_saturating_r1"} | ({"shift": 0} if name == "cgan" else {})
+    model, plain = build(name, **penalized), build(name, **penalized)
+    plain.adversarial_loss = losses.LOSSES["non_saturating"]
+    both = [
+        {key: float(value) for key, value in each.train_step(batch_for(each)).items()}
+        for each in (model, plain)
+    ]
+    cost = both[0].pop("discriminator_loss") - both[1].pop("discriminator_loss")
+    assert cost > 0 and both[0] == pytest.approx(both[1], rel=1e-5)
+    for jit_compile in (False, True):
+        history = trained(name, 28, jit_compile, **penalized)
+        assert np.isfinite(history["discriminator_loss"]).all()
+
+
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 @each_recipe
 def test_in_half_precision_every_recipe_trains(name, policy):

@@ -30,6 +30,20 @@ def test_the_losses_by_hand():
     assert float(losses.damped_hinge_discriminator(REAL, GENERATED)) == pytest.approx(damped)
 
 
+def test_the_penalty_of_a_plane_is_that_of_its_slope():
+    """The logits w . x have the slope w everywhere, also of points in place of images."""
+    for shape in ((5, 4, 3, 1), (5, 2)):
+        images = tf.random.stateless_normal(shape, (0, 1))
+        weights = tf.random.stateless_normal(shape[1:], (2, 3))
+
+        def judge(images, weights=weights):
+            return tf.reshape(tf.tensordot(images, weights, images.ndim - 1), (-1, 1))
+
+        expected = losses.GAMMA / 2 * float(tf.reduce_sum(weights**2))
+        found = losses.zero_centered_penalty(judge, images, None)
+        assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
 def test_hinge_teaches_only_where_the_margin_is_missed():
     logits = tf.constant([[2.0], [0.5]])
     with tf.GradientTape(persistent=True) as tape:
