@@ -20,10 +20,11 @@ import reach
 import records
 import script
 import shrink
+import square_root
 import tensorflow as tf
 import ways
 
-from fmgan_tf import InputError, features, generation, models, plots, race, recipes
+from fmgan_tf import InputError, features, generation, metrics, models, plots, race, recipes
 from fmgan_tf.__main__ import parser
 from fmgan_tf.runs import training
 
@@ -172,6 +173,28 @@ def test_the_kept_record_of_agreement():
     for row, kept in zip(again, record["correlations"], strict=True):
         assert row["figures"] == kept["figures"]
         assert row["correlation"] == pytest.approx(kept["correlation"])
+
+
+def test_two_ways_to_the_distance_of_many_images_agree():
+    random = np.random.default_rng(0)
+    sides = random.normal(0, 1, (400, 12)), random.normal(0.5, 2, (300, 12))
+    usual, imaginary = square_root.usual_distance(*sides)
+    assert usual == pytest.approx(metrics.frechet_distance(*sides)) and imaginary < 1e-6
+    assert square_root.right_distance(*sides) == pytest.approx(usual)
+    few = [side[:6] for side in sides]  # more dimensions than images, and no root of a matrix
+    assert 0 < square_root.right_distance(*few) < 100
+
+
+def test_the_kept_record_of_the_square_root():
+    """The fault: few images, small covariances, and SciPy from 1.11.2 to 1.12."""
+    rows = json.loads((generation.ASSETS / "square-root.json").read_text())["rows"]
+    assert {row["scipy"] for row in rows} >= {"1.11.1", "1.11.4", "1.12.0", "1.17.1"}
+    for row in rows:
+        broken = row["scipy"] in ("1.11.4", "1.12.0") and row["features"] != "pixels in [0, 255]"
+        if broken and row["images"] < 200:
+            assert abs(row["distance"]) > 1e20 and row["imaginary"] > 1e20
+        else:
+            assert row["distance"] == pytest.approx(row["right"], rel=0.01)
 
 
 def test_every_set_of_images_is_measured(few, monkeypatch):
