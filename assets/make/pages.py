@@ -39,17 +39,17 @@ COURSE = {  # notebook: title, what the reader can do after it, what happens in 
     "05": (
         "The Fréchet distance",
         "compute a distance correctly, and say which scores are comparable",
-        "what FID measures; 4.98e+44 and its cause; KID, precision, recall, and what each of them misses",
+        "floor, bias and error; precision, recall and a second opinion; how an FID of 4.98e+44 came about",
     ),
     "06": (
         "Analysis",
         "find out what a generator has learned, and what it has not",
-        "embeddings, clusters, classes, biases, copies, directions in the noise",
+        "embeddings, clusters, classes, biases, inversion, directions; one page of findings",
     ),
     "07": (
         "Faster and better",
         "compare systems fairly, and find what limits a step",
-        "from a well-known tutorial to cgan, change by change, five seeds; a race; a project",
+        "from a well-known tutorial to cgan, change by change: a verdict by two distances; what limits a step",
     ),
 }
 
