@@ -1,4 +1,4 @@
-"""The command line, python -m fmgan_tf: list, data, train, generate, evaluate, analyze and race.
+"""The command line, python -m fmgan_tf: list, data, train, generate, evaluate, analyze, page and race.
 
 `--help` and most errors come without TensorFlow.
 """
@@ -22,6 +22,7 @@ EXAMPLES = {
     "generate": ("generate cgan --label boot --output boots.png", "generate runs/cgan --output walk.gif"),
     "evaluate": ("evaluate cgan", "evaluate images.npz --json --output runs/scores"),
     "analyze": ("analyze cgan --output runs/report", "analyze mine.keras --pixels tanh --output runs/mine"),
+    "page": ("page cgan --output page.html", "page runs/cgan --output mine.html"),
     "race": ("race", "race --recipes cgan dcgan --minutes 1 --seeds 3"),
 }
 
@@ -146,6 +147,10 @@ def parser():
     evaluate("--output", type=_folder, help="folder for evaluation.json and figures")
     analyze("--output", type=_folder, required=True, help="folder for report.html and its tables")
 
+    page = add("page", "Write one web page in which a generator itself runs, offline.")
+    page("source", type=_path, help="a run folder or a shipped model")
+    page("--output", type=_file(".html"), required=True, help="FILE.html")
+
     race = add("race", "Train contenders for equal time and compare their images along the way.")
     text = "recipes on ten classes, tutorial, prototype, or rungs of the ladder (notebook 07)"
     contenders = ["cgan", "dcgan", "prototype", "tutorial"]
@@ -268,6 +273,15 @@ def command_analyze(arguments):
 
     report.analyze(source, datasets.load(), arguments.output, arguments.samples, arguments.seed)
     print(f"Wrote {arguments.output / 'report.html'} and its tables (.csv)")
+
+
+def command_page(arguments):
+    source = sources.open(arguments.source)
+    terminal.start_tensorflow()
+    from fmgan_tf.runs import page
+
+    page.write(source, arguments.output)
+    print(f"Wrote {arguments.output}, {arguments.output.stat().st_size / 1e6:.1f} MB; open it in a browser")
 
 
 def command_race(arguments):
