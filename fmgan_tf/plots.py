@@ -14,6 +14,7 @@ from fmgan_tf import write_whole
 
 # Okabe and Ito's palette, which color-blind readers can tell apart.
 BLUE, ORANGE, GREEN, GRAY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
+COLORS = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#E69F00", GRAY)  # of lines
 # Paul Tol's "muted" colors, and near black: ten that color-blind readers can tell apart. Names stand beside
 # them all the same.
 CLASS_COLORS = "#332288 #88CCEE #44AA99 #117733 #999933 #DDCC77 #CC6677 #882255 #AA4499 #222222".split()
@@ -117,6 +118,18 @@ def show_training_curves(steps, chance=CHANCE, system="", moments=()):
     return figure
 
 
+def show_lines(lines, xlabel, ylabel, title, **options):
+    """Draws a dict from name to values over their number; the options are those of Axes.set."""
+    figure, axis = plt.subplots(figsize=(7.5, 3.2), layout="constrained")
+    for number, (name, values) in enumerate(lines.items()):
+        color, style = COLORS[number % len(COLORS)], ("-", "--", "-.", ":")[number % 4]
+        axis.plot(values, style, color=color, label=name)
+    axis.set(xlabel=xlabel, ylabel=ylabel, title=title, **options)
+    axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
 def show_ring(moments, real, extent, title):
     """Draws the toy game of notebook 03: generated points on the discriminator's surface, over the steps.
 
@@ -125,20 +138,72 @@ def show_ring(moments, real, extent, title):
         real: float (M, 2), the middles of the real points.
         extent: float, the panels reach from -extent to extent.
     """
+    rows = -(-len(moments) // 3)
     figure, axes = plt.subplots(
-        1, len(moments), figsize=(2.1 * len(moments), 2.7), sharey=True, layout="constrained"
+        rows,
+        3,
+        figsize=(8.4, 2.7 * rows + 0.3),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
     )
     box = (-extent, extent, -extent, extent)
-    for axis, (step, (points, surface)) in zip(axes, moments.items(), strict=True):
-        picture = axis.imshow(
-            surface, cmap=plt.get_cmap("cividis", 16), vmin=0, vmax=1, extent=box, origin="lower"
-        )
-        axis.plot(*real.T, "o", color="white", markerfacecolor="none", markersize=8)
-        axis.plot(*points.T, ".", color="#D55E00", markersize=2)
-        axis.set(title=f"step {step:,}", xlim=box[:2], ylim=box[2:], xlabel="x")
-    axes[0].set_ylabel("y")
+    for axis in axes.flat[len(moments) :]:
+        axis.axis("off")
+    for axis, (step, (points, surface)) in zip(axes.flat, moments.items(), strict=False):
+        picture = axis.imshow(surface, cmap="cividis", vmin=0, vmax=1, extent=box, origin="lower")
+        axis.plot(*real.T, "o", color="white", markerfacecolor="none", markersize=12)
+        axis.plot(*points.T, ".", color="#D55E00", markersize=3)
+        axis.set(title=f"step {step:,}", xlim=box[:2], ylim=box[2:])
+    for axis in axes[-1]:
+        axis.set_xlabel("x")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("y")
     figure.colorbar(picture, ax=axes, label="D: probability of “real”", shrink=0.8)
     figure.suptitle(title)
+    return figure
+
+
+def show_blocks(rows, title):
+    """Draws networks as rows of boxes. Rows are a dict from name to (texts of the boxes, number of the box
+    before which something enters from below, what enters)."""
+    figure, axes = plt.subplots(len(rows), 1, figsize=(8.6, 1.25 * len(rows)), layout="constrained")
+    for axis, (name, (texts, entry, label)) in zip(np.atleast_1d(axes), rows.items(), strict=True):
+        for place, text in enumerate(texts):
+            box = {"boxstyle": "round,pad=0.5", "facecolor": "#D7E6F2", "edgecolor": BLUE}
+            axis.text(place, 1, text, ha="center", va="center", bbox=box)
+            if place:
+                axis.annotate("", (place - 0.36, 1), (place - 0.64, 1), arrowprops={"arrowstyle": "->"})
+        arrow = {"arrowstyle": "->", "color": ORANGE}
+        axis.annotate("", (entry - 0.5, 0.95), (entry - 0.5, 0.2), arrowprops=arrow)
+        axis.text(entry - 0.45, 0.2, label, color=ORANGE, va="center")
+        axis.text(-1.2, 1, name, ha="left", va="center", weight="bold")
+        axis.set(xlim=(-1.25, 3.6), ylim=(-0.1, 1.6))
+        axis.axis("off")
+    figure.suptitle(title)
+    return figure
+
+
+def show_forest(names, columns, title):
+    """Draws ratios with their intervals: columns are a dict from a score's name to (ratio, low, high) of each
+    of the names; NaN is left out."""
+    figure, axes = plt.subplots(1, len(columns), figsize=(11, 0.4 * len(names) + 1.4), sharey=True)
+    for axis, (score, values) in zip(axes, columns.items(), strict=True):
+        for place, (ratio, low, high) in enumerate(values):
+            color = GRAY if low <= 1 <= high else BLUE
+            axis.plot([low, high], [place, place], color=color)
+            axis.plot(ratio, place, "o", color=color)
+        axis.axvline(1, color="black", linewidth=0.8)
+        axis.set(xscale="log", xlabel="ratio", title=score)
+        axis.xaxis.set_major_locator(plt.FixedLocator([0.01, 0.1, 0.5, 0.8, 1, 1.2, 2, 5]))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_formatter("")
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_yticks(range(len(names)), names)
+    axes[0].invert_yaxis()
+    figure.suptitle(f"{title} (blue: the interval leaves out 1)")
+    figure.tight_layout()
     return figure
 
 
@@ -312,3 +377,24 @@ def save_figure(path, figure):
     figure.savefig(buffer, dpi=100, format="png", bbox_inches="tight")
     plt.close(figure)
     write_whole(path, buffer.getvalue())
+
+
+def show_dots(names, columns, colors, title):
+    """Draws seeds as dots and their mean as a bar, on logarithmic axes: columns are a dict from a score's
+    name to the values of each of the names."""
+    figure, axes = plt.subplots(1, len(columns), figsize=(9.5, 0.27 * len(names) + 1.2), sharey=True)
+    for axis, (score, values) in zip(axes, columns.items(), strict=True):
+        for place, (found, color) in enumerate(zip(values, colors, strict=True)):
+            axis.plot(found, np.full(len(found), place), "o", color=color, alpha=0.5, markersize=4)
+            axis.plot(np.mean(found), place, "|", color=color, markersize=13, markeredgewidth=2)
+        axis.set(xscale="log", xlabel=f"{score} (lower is better)")
+        axis.xaxis.set_major_locator(plt.LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_formatter("")
+        axis.grid(alpha=0.3, axis="x")
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_yticks(range(len(names)), names)
+    axes[0].invert_yaxis()
+    figure.suptitle(title)
+    figure.tight_layout()
+    return figure

@@ -28,13 +28,18 @@ COURSE = {  # notebook: title, what the reader can do after it, what happens in 
     ),
     "03": (
         "Adversarial training",
-        "write the train step, read its curves, tell why it collapses",
-        "a GAN in two dimensions, collapse and its cure, what is minimized, a table of failures",
+        "make a GAN collapse and cure it, write its train step, read its curves",
+        "collapse and its cure, what is minimized, why it circles, a penalty, a table of failures",
     ),
     "04": (
         "Conditional GANs",
         "ask for a class, and choose how the label enters",
-        "dense-cgan on two classes, cgan on ten; label maps, balance, early stopping, walks",
+        "embeddings, projection and two other ways compared, label agreement, walks between classes",
+    ),
+    "04b": (
+        "dense-cgan (optional)",
+        "balance two learning rates, and stop a training by a score",
+        "a GAN of dense layers on two classes: a grid of rates, early stopping, the best weights back",
     ),
     "05": (
         "The Fréchet distance",
@@ -49,7 +54,7 @@ COURSE = {  # notebook: title, what the reader can do after it, what happens in 
     "07": (
         "Faster and better",
         "compare systems fairly, and find what limits a step",
-        "from a well-known tutorial to cgan, change by change: a verdict by two distances; what limits a step",
+        "from a well-known tutorial to cgan, change by change; a verdict; what limits a step",
     ),
 }
 
