@@ -535,6 +535,13 @@ def test_a_training_that_is_refused_leaves_nothing(blobs, tmp_path, monkeypatch,
     assert not list(tmp_path.iterdir())
 
 
+def test_a_new_run_writes_over_nobodys_files(blobs, tmp_path):
+    (tmp_path / "samples.png").write_text("mine")
+    with pytest.raises(run_folder.RunError, match="holds samples.png, which no run .* another folder"):
+        run_small(blobs, tmp_path)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
+
+
 def test_a_full_disk_is_known_before_anything_is_written(blobs, once, monkeypatch):
     kept = (once / "checkpoint.weights.h5").read_bytes()
     monkeypatch.setattr(run_folder.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 0))
@@ -549,13 +556,6 @@ def test_samples_are_in_order_of_number(tmp_path):
     (tmp_path / "samples").mkdir()
     names = ["epoch_000", "step_000050", "step_000100", *(f"epoch_{epoch:03d}" for epoch in range(1, 1103))]
     for name in [*reversed(names), "epoch_best", "mine", "step_"]:
-def test_a_new_run_writes_over_nobodys_files(blobs, tmp_path):
-    (tmp_path / "samples.png").write_text("mine")
-    with pytest.raises(run_folder.RunError, match="holds samples.png, which no run .* another folder"):
-        run_small(blobs, tmp_path)
-    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
-
-
         (tmp_path / "samples" / f"{name}.png").touch()
     assert [path.stem for path in run_folder.sample_paths(tmp_path)] == names
 
