@@ -249,27 +249,35 @@ def read(output):
 
 
 def show(rows):
-    """FID-FMNIST of all contenders against seconds and epochs, on logarithmic axes, from rows of race.csv."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), sharey=True)
-    for number, name in enumerate(dict.fromkeys(row["contender"] for row in rows)):
-        runs = {}
+    """Two distances of all contenders: FID-FMNIST over the seconds, mean and range of the seeds, and the
+    label-free distance at the end, a dot for each seed; from rows of race.csv."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4))
+    names = list(dict.fromkeys(row["contender"] for row in rows))
+    for number, name in enumerate(names):
+        runs, color = {}, COLORS[number % len(COLORS)]
         for row in rows:
             if row["contender"] == name:
                 runs.setdefault(row["seed"], []).append(row)
         points = min(map(len, runs.values()))
-        for axis, key in zip(axes, ("seconds", "epochs"), strict=True):
-            places = np.mean([[row[key] for row in one[:points]] for one in runs.values()], axis=0)
-            values = np.array([[row["fid_fmnist"] for row in one[:points]] for one in runs.values()])
-            color = COLORS[number % len(COLORS)]
-            axis.plot(places, values.mean(0), STYLES[number % 4], color=color, marker=".", label=name)
-            axis.fill_between(places, values.min(0), values.max(0), color=color, alpha=0.2)
-    axes[0].set(xscale="log", yscale="log", xlabel="seconds of training", ylabel="FID-FMNIST")
-    axes[1].set(xscale="log", xlabel="epochs")
-    axes[0].legend(frameon=False)
-    for axis in axes:
-        axis.xaxis.set_minor_formatter(ticker.NullFormatter())  # on a short axis they would overlap
+        seconds = np.mean([[row["seconds"] for row in one[:points]] for one in runs.values()], axis=0)
+        values = np.array([[row["fid_fmnist"] for row in one[:points]] for one in runs.values()])
+        left.plot(seconds, values.mean(0), STYLES[number % 4], color=color, marker=".", label=name)
+        left.fill_between(seconds, values.min(0), values.max(0), color=color, alpha=0.2)
+        ends = [one[-1]["label_free_distance"] for one in runs.values() if "label_free_distance" in one[-1]]
+        right.plot(ends, [number] * len(ends), "o", color=color, alpha=0.6)
+        if not ends:
+            right.annotate("no record", (0.02, number), xycoords=("axes fraction", "data"), va="center")
+    left.set(xscale="log", yscale="log", xlabel="seconds of training", ylabel="FID-FMNIST")
+    left.legend(frameon=False)
+    left.xaxis.set_minor_formatter(ticker.NullFormatter())  # on a short axis they would overlap
+    right.margins(x=0.1)
+    right.set(xlabel="label-free distance at the end", ylim=(len(names) - 0.5, -0.5))
+    right.set_xlim(left=0)
+    right.set_yticks(range(len(names)), names)
+    for axis in (left, right):
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
+    figure.suptitle("A race at equal time, by two distances (lower is better)")
     figure.tight_layout()
     return figure
 
