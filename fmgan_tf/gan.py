@@ -3,6 +3,7 @@ of a recipe."""
 
 import functools
 
+import h5py
 import keras
 import tensorflow as tf
 
@@ -26,6 +27,7 @@ class GAN(keras.Model):
     """
 
     fid = None  # a metrics.FrechetDistance once measure_fid() was called
+    second = None  # builds the discriminator that is to take over, and its optimizer; see begin_second_act
 
     def __init__(self, generator, discriminator, ema_decay=0.995, seed=0):
         super().__init__()
@@ -99,6 +101,26 @@ class GAN(keras.Model):
         for tracker in self.trackers:
             tracker.update_state(values[tracker.name])
         return values
+
+    def begin_second_act(self):
+        """Puts the discriminator that self.second builds in the place of the one that has played so far, with
+        an optimizer of its own, and the average in the place of the generator; once, if there is a second."""
+        if self.second:
+            with self.distribute_strategy.scope():
+                discriminator, optimizer = self.second()
+                del self.discriminator, self.discriminator_optimizer
+                self.discriminator, self.second = discriminator, None
+                self.generator.set_weights(self.averaged_generator.get_weights())
+                self.compile(self.generator_optimizer, optimizer, self.adversarial_loss)
+
+    def load_weights(self, path, **options):
+        """Everything that save_weights() has saved, also of a second act, which begins then."""
+        if self.second:
+            with h5py.File(path) as file:
+                steps = [file[f"{name}_optimizer/vars/0"][()] for name in ("generator", "discriminator")]
+            if steps[0] != steps[1]:  # the optimizer of another discriminator began later
+                self.begin_second_act()
+        super().load_weights(path, **options)
 
     def noise(self, count):
         """float32 (count, latent_dim), by seed and step alone: a resumed run draws the same."""
@@ -248,9 +270,26 @@ def build(recipe, seed=0, adapt=lambda kind: kind):
         settings |= {name: getattr(recipe, name) for name in ("shift", "label_weight", "label_decay")}
     generator = getattr(models, recipe.generator)(latent_dim=recipe.latent_dim, **sizes)
     discriminator = getattr(models, recipe.discriminator)(**sizes)
-    kind, optimizer = adapt(ConditionalGAN if recipe.conditional else GAN), adapt(keras.optimizers.Adam)
+    kind, adam = adapt(ConditionalGAN if recipe.conditional else GAN), adapt(keras.optimizers.Adam)
     model = kind(generator, discriminator, **settings)
     rates = recipe.generator_learning_rate, recipe.discriminator_learning_rate
-    optimizers = [optimizer(rate, recipe.beta_1, recipe.beta_2) for rate in rates]
+    optimizers = [adam(rate, recipe.beta_1, recipe.beta_2) for rate in rates]
     model.compile(*optimizers, losses.LOSSES[recipe.loss])
+
+    def second():
+        keras.utils.set_random_seed(seed + 1)
+        optimizer = adam(recipe.second_discriminator_learning_rate, recipe.beta_1, recipe.beta_2)
+        return getattr(models, recipe.second_discriminator)(**sizes), optimizer
+
+    if recipe.second_epoch and not recipe.patience:
+        model.second = second
     return model
+
+
+def set_the_stage(model, recipe, epoch):
+    """Lets a model of build() play as its recipe says from this epoch on, int from 0: in the second act the
+    new discriminator first learns alone."""
+    if recipe.second_epoch and not recipe.patience and epoch >= recipe.second_epoch:
+        model.begin_second_act()
+        alone = epoch == recipe.second_epoch
+        model.generator_optimizer.learning_rate = 0.0 if alone else recipe.second_generator_learning_rate

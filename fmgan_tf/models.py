@@ -217,6 +217,25 @@ def build_classifying_discriminator(image_size=28, classes=10):
     return keras.Model([image, label], [logit, class_logits], name="classifying_discriminator")
 
 
+def build_larger_discriminator(image_size=28, classes=10):
+    """As build_classifying_discriminator, wider, and with a first layer that sees every pixel at full size.
+
+    It takes over where a smaller one has nothing left to teach, and costs three times as long a step.
+    Parameters: 824,075 for 28, 824,075 for 32, 1,217,291 for 64.
+    """
+    _, halvings = stages_of(image_size)
+    image, label = image_and_label(image_size)
+    x = layers.LeakyReLU(negative_slope=0.2)(layers.Conv2D(32, 3, padding="same")(image))
+    for filters in (64, 128, 128, 128)[: halvings + 1]:
+        x = layers.Conv2D(filters, 4, strides=2, padding="same")(x)
+        x = layers.LeakyReLU(negative_slope=0.2)(x)
+    features = layers.LeakyReLU(negative_slope=0.2)(layers.Dense(192)(layers.Flatten()(x)))
+    agreement = layers.Dot(axes=1)([embed_label(label, classes, 192, 0.2), features])  # (batch, 1)
+    logit = layers.Add(name="logit")([layers.Dense(1)(features), agreement])
+    class_logits = layers.Dense(classes, name="class_logits")(features)
+    return keras.Model([image, label], [logit, class_logits], name="larger_discriminator")
+
+
 def build_dense_cgan_generator(latent_dim=100, image_size=28, classes=2):
     """Noise and label to image, in [0, 1], through dense layers alone.
     Parameters: 1,507,748 for 28, 1,753,748 for 32, 4,902,548 for 64."""

@@ -28,6 +28,8 @@ class Recipe:
     generator_learning_rate, discriminator_learning_rate, beta_1, beta_2: of Adam.
     ema_decay: of the generator's moving average; 0 turns it off.
     patience: stop after so many epochs without a lower val_fid, and restore the best weights; 0 turns it off.
+    second_epoch, second_discriminator, ...: after so many epochs another discriminator takes over, which
+        learns alone for one epoch; then both play on, at these rates. Never with 0, or with a patience.
     shift, label_weight, label_decay: see gan.ConditionalGAN; 0 turns each off.
     """
 
@@ -56,6 +58,10 @@ class Recipe:
     shift: int = _setting(0, 0, 8)
     label_weight: float = _setting(0.0, 0.0, 100.0)
     label_decay: float = _setting(0.0, 0.0, 1.0)
+    second_discriminator: str = ""
+    second_epoch: int = _setting(0, 0)
+    second_generator_learning_rate: float = _setting(2e-4, 1e-9, 1.0)
+    second_discriminator_learning_rate: float = _setting(4e-4, 1e-9, 1.0)
 
 
 FIELDS = {field.name: field for field in dataclasses.fields(Recipe)}
@@ -78,6 +84,7 @@ RECIPES = {
             shift=2,
             label_weight=1.0,
             label_decay=5e-4,
+            second_discriminator="build_larger_discriminator",
         ),
         Recipe(
             name="dcgan",
@@ -175,6 +182,8 @@ def override(recipe, settings, fixed=("shift", "label_weight", "label_decay")):
         for field in BOTH_RATES if name == "learning_rate" else (name,):
             check_name(field, [*SETTINGS, "learning_rate"], "setting")
             changes[field] = _converted(name, FIELDS[field], value)
+            if field == "second_epoch" and changes[field] and not recipe.second_discriminator:
+                raise InputError(f"{recipe.name} has no second discriminator; leave second_epoch at 0")
             if field in fixed and changes[field] and not getattr(recipe, field):
                 raise InputError(f"{recipe.name} has no {name}: it is 0 there, and can be nothing else")
     return dataclasses.replace(recipe, **changes)

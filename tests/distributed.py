@@ -44,6 +44,7 @@ def main(strategy_name, output):
         with strategy.scope():
             shared = [] if strategy_name == "one" else [functools.partial(distribute.adapt, BATCH)]
             model = gan.build(recipe, 1, *shared)
+            model.begin_second_act()  # cgan's; dcgan has none
             model.measure_fid(lambda images: tf.reduce_mean(images, (2, 3))[:, :3], 3)
         networks = {
             name: getattr(model, name) for name in ("generator", "discriminator", "averaged_generator")

@@ -111,6 +111,8 @@ def test_what_a_recipe_does_not_have_cannot_be_turned_on():
         recipes.override(recipes.get("dcgan"), {"shift": "1"})
     with pytest.raises(InputError, match="dense-cgan has no label_weight"):
         recipes.override(recipes.get("dense-cgan"), {"label_weight": "0.5"})
+    with pytest.raises(InputError, match="dcgan has no second discriminator"):
+        recipes.override(recipes.get("dcgan"), {"second_epoch": "6"})
     assert recipes.override(recipes.get("cgan"), {"shift": "0", "label_weight": "0"}).shift == 0
 
 

@@ -120,6 +120,30 @@ def test_compiled_by_xla_every_recipe_trains_and_is_measured(name, size, monkeyp
     assert compiled == {key: pytest.approx(means, rel=1e-3, abs=1e-3) for key, means in plain.items()}
 
 
+def test_in_the_second_act_another_discriminator_learns_alone_first():
+    recipe = recipes.override(recipes.get("cgan"), {"second_epoch": 2})
+    model = gan.build(recipe)
+    batch, first = batch_for(model), model.discriminator
+    gan.set_the_stage(model, recipe, 1)
+    model.train_step(batch)
+    assert model.discriminator is first
+    gan.set_the_stage(model, recipe, 2)
+    assert model.discriminator is not first and model.discriminator.count_params() == 824_075
+    played = flat(model.averaged_generator)
+    np.testing.assert_array_equal(flat(model.generator), played)
+    rest, judge = model.generator.trainable_variables, flat(model.discriminator)
+    before = [variable.numpy() for variable in rest]
+    model.train_step(batch)
+    assert all(np.array_equal(variable, old) for variable, old in zip(rest, before, strict=True))
+    assert not np.array_equal(flat(model.discriminator), judge)
+    gan.set_the_stage(model, recipe, 3)
+    model.train_step(batch)
+    assert not any(np.array_equal(variable, old) for variable, old in zip(rest, before, strict=True))
+    assert float(model.generator_optimizer.learning_rate) == np.float32(2e-4)
+    assert int(model.step) == 3 and int(model.discriminator_optimizer.iterations) == 2
+    assert gan.build(recipes.override(recipe, {"patience": 3})).second is None
+
+
 @pytest.mark.parametrize("name", ["dcgan", "cgan", "dense-cgan"])
 def test_a_penalty_is_added_to_the_discriminators_loss_alone(name):
     """And trains, plain and compiled by XLA, which takes the second derivative as well."""

@@ -301,7 +301,8 @@ class Samples(RunCallback):
 
 
 class Checkpoints(RunCallback):
-    """Saves what resuming needs before training, after every epoch, and every few minutes in between."""
+    """Saves what resuming needs before training, after every epoch, and every few minutes in between: what
+    fit() begins with is always there to come back to, also at the start of a second act."""
 
     saved = -math.inf
 
@@ -310,8 +311,7 @@ class Checkpoints(RunCallback):
         self.recorder = recorder
 
     def on_train_begin(self, logs=None):
-        if self.run.step == 0:
-            self.save(self.model)
+        self.save(self.model)
 
     def on_train_batch_end(self, batch, logs=None):
         due = time.perf_counter() - self.saved > CHECKPOINT_SECONDS

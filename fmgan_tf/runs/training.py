@@ -199,21 +199,22 @@ def _fit(folder, record, recipe, model, stream, validation, verbose, resumed):
     run_folder.write_record(folder, record | {"status": "running"})
     first_step, start = run.step, time.perf_counter()
     with interruption:
-        fits = [(run.epochs or sys.maxsize, run.steps_per_epoch)]
-        if run.within_epoch:  # where it was stopped in the middle of an epoch, the rest of that comes first
-            fits.insert(0, (run.step // run.steps_per_epoch + 1, run.steps_per_epoch - run.within_epoch))
-        for last_epoch, steps in fits:
-            if more():
-                model.fit(
-                    stream(run.step),
-                    validation_data=validation,
-                    initial_epoch=run.step // run.steps_per_epoch,
-                    epochs=last_epoch,
-                    steps_per_epoch=steps,
-                    shuffle=False,
-                    verbose=0,
-                    callbacks=around,
-                )
+        while more():
+            epoch, steps = divmod(run.step, run.steps_per_epoch)
+            ends = [run.epochs or sys.maxsize]
+            ends += [recipe.second_epoch, recipe.second_epoch + 1] if recipe.second_epoch else []
+            ends += [epoch + 1] if steps else []  # what is left of an epoch comes first
+            gan.set_the_stage(model, recipe, epoch)
+            model.fit(
+                stream(run.step),
+                validation_data=validation,
+                initial_epoch=epoch,
+                epochs=min(end for end in ends if end > epoch),
+                steps_per_epoch=run.steps_per_epoch - steps,
+                shuffle=False,
+                verbose=0,
+                callbacks=around,
+            )
         trained = time.perf_counter() - start - run.aside_seconds
         record |= _finish(run, recorder, checkpoints, best, samples, model, recipe)
         if run.step > first_step or not record.get("images_per_second"):
