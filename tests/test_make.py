@@ -14,6 +14,7 @@ import extractors
 import imageio.v3 as imageio
 import keras
 import ladder
+import lessons
 import numpy as np
 import pytest
 import reach
@@ -24,7 +25,7 @@ import square_root
 import tensorflow as tf
 import ways
 
-from fmgan_tf import InputError, features, generation, metrics, models, plots, race, recipes
+from fmgan_tf import InputError, features, generation, losses, metrics, models, plots, race, recipes
 from fmgan_tf.__main__ import parser
 from fmgan_tf.runs import training
 
@@ -341,3 +342,18 @@ def test_the_digest_changes_with_what_is_reached_alone(package):
     second = reach.digest({"cells": cells})
     cells[0]["source"][1] = "high.call(1)"
     assert len({first, second, reach.digest({"cells": cells})}) == 3
+
+
+def test_the_lessons_are_played_by_the_cells_of_the_notebook():
+    found = lessons.play({"generator_steps": 2, "spread": True, "gamma": 0.1}, seed=3, steps=50)
+    assert found["looks"] == 2 and 0 <= found["at a place"] <= 1 and found["width"] > 0
+
+
+def test_the_lessons_on_record_are_those_of_the_plan():
+    for kind, seeds in (("ring", 10), ("clothes", 3)):
+        runs = json.loads((generation.ASSETS / f"lessons-{kind}.json").read_text())["runs"]
+        assert len(runs) == len(lessons.plan(kind))
+        ways = [run["name"] for run in runs if run["seed"] != lessons.TUNING_SEED]
+        assert {ways.count(name) for name in ways} == {seeds}
+    chosen = {run["gamma"] for run in runs if run["name"] == "penalty" and run["seed"] != lessons.TUNING_SEED}
+    assert chosen == {losses.GAMMA}, "the package's penalty is the one that was chosen"
