@@ -196,7 +196,8 @@ def show_forest(names, columns, title):
             axis.plot(ratio, place, "o", color=color)
         axis.axvline(1, color="black", linewidth=0.8)
         axis.set(xscale="log", xlabel="ratio", title=score)
-        axis.xaxis.set_major_locator(plt.FixedLocator([0.01, 0.1, 0.5, 0.8, 1, 1.2, 2, 5]))
+        wide = axis.get_xlim()[1] / axis.get_xlim()[0] > 4
+        axis.xaxis.set_major_locator(plt.FixedLocator([0.01, 0.1, 0.5, 1, 2, 5] if wide else [0.8, 1, 1.2]))
         axis.xaxis.set_major_formatter("{x:g}")
         axis.xaxis.set_minor_formatter("")
         axis.spines[["top", "right"]].set_visible(False)
