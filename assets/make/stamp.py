@@ -16,6 +16,8 @@ def stamp(text, address):
     """The text of a notebook or page with this address in its badges and bootstrap cell."""
     badge = r"(colab\.research\.google\.com/github/)[\w.-]+/[\w.-]+(/blob/)"
     text = re.sub(badge, rf"\g<1>{address.removeprefix('https://github.com/')}\g<2>", text)
+    account, name = address.removeprefix("https://github.com/").split("/")
+    text = re.sub(r"https://[\w-]+\.github\.io/[\w.-]+/", f"https://{account}.github.io/{name}/", text)
     return re.sub(r'(REPOSITORY = \\?")[^"\\]+(\\?")', rf"\g<1>{address}\g<2>", text)
 
 
