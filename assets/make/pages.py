@@ -112,7 +112,8 @@ def course(detail=False):
     if detail:
         head = ["notebook", "what happens in it", "minutes to read", "minutes to run", "GB of memory"]
     lines = [f"| {' | '.join(head)} |", "|" + " --- |" * len(head)]
-    for number, (title, able, happens) in COURSE.items():
+    shown = {number: texts for number, texts in COURSE.items() if detail or "optional" not in texts[0]}
+    for number, (title, able, happens) in shown.items():
         (path,) = (ROOT / "notebooks").glob(f"{number}_*.ipynb")
         run = measured.get(path.stem, {"seconds": 0, "gigabytes": 0})
         link = f"[{number} {title}]({path.name if detail else f'notebooks/{path.name}'})"
