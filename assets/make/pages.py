@@ -28,7 +28,7 @@ COURSE = {  # notebook: title, what the reader can do after it, what happens in 
     ),
     "03": (
         "Adversarial training",
-        "make a GAN collapse and cure it, write its train step, read its curves",
+        "make a GAN collapse and cure it, and read its curves",
         "collapse and its cure, what is minimized, why it circles, a penalty, a table of failures",
     ),
     "04": (
