@@ -1,7 +1,6 @@
 """One web page in which a generator itself runs: `python -m fmgan_tf page`."""
 
 import base64
-import json
 import pathlib
 
 import jinja2
@@ -107,7 +106,5 @@ def write(source, output):
     }
     template = jinja2.Template(pathlib.Path(__file__).with_name("page.html").read_text(), autoescape=True)
     parameters, size = generator.model.count_params(), recipe.image_size
-    text = template.render(
-        name=recipe.name, content=json.dumps(content, separators=(",", ":")), parameters=parameters, size=size
-    )
+    text = template.render(name=recipe.name, content=content, parameters=parameters, size=size)
     write_whole(pathlib.Path(output), text)
