@@ -27,7 +27,7 @@ class GAN(keras.Model):
     """
 
     fid = None  # a metrics.FrechetDistance once measure_fid() was called
-    second = None  # builds the discriminator that is to take over, and its optimizer; see begin_second_act
+    second = None  # builds the discriminator that takes over, its optimizer and loss; see begin_second_act
 
     def __init__(self, generator, discriminator, ema_decay=0.995, seed=0):
         super().__init__()
@@ -103,15 +103,15 @@ class GAN(keras.Model):
         return values
 
     def begin_second_act(self):
-        """Puts the discriminator that self.second builds in the place of the one that has played so far, with
-        an optimizer of its own, and the average in the place of the generator; once, if there is a second."""
+        """Puts what self.second builds, if there is any, in the place of the discriminator that has played so
+        far, with an optimizer and a loss of its own, and the average in the place of the generator."""
         if self.second:
             with self.distribute_strategy.scope():
-                discriminator, optimizer = self.second()
+                discriminator, optimizer, loss = self.second()
                 del self.discriminator, self.discriminator_optimizer
                 self.discriminator, self.second = discriminator, None
                 self.generator.set_weights(self.averaged_generator.get_weights())
-                self.compile(self.generator_optimizer, optimizer, self.adversarial_loss)
+                self.compile(self.generator_optimizer, optimizer, loss)
 
     def load_weights(self, path, **options):
         """Everything that save_weights() has saved, also of a second act, which begins then."""
@@ -121,6 +121,10 @@ class GAN(keras.Model):
             if steps[0] != steps[1]:  # the optimizer of another discriminator began later
                 self.begin_second_act()
         super().load_weights(path, **options)
+        for layer in self.discriminator.layers:  # Keras does not save how much they have drawn: twice a step
+            if isinstance(layer, keras.layers.Dropout):
+                state = layer.seed_generator.state
+                state.assign(keras.ops.stack([state[0], 2 * self.discriminator_optimizer.iterations]))
 
     def noise(self, count):
         """float32 (count, latent_dim), by seed and step alone: a resumed run draws the same."""
@@ -279,7 +283,8 @@ def build(recipe, seed=0, adapt=lambda kind: kind):
     def second():
         keras.utils.set_random_seed(seed + 1)
         optimizer = adam(recipe.second_discriminator_learning_rate, recipe.beta_1, recipe.beta_2)
-        return getattr(models, recipe.second_discriminator)(**sizes), optimizer
+        discriminator = getattr(models, recipe.second_discriminator)(**sizes)
+        return discriminator, optimizer, losses.LOSSES[recipe.second_loss]
 
     if recipe.second_epoch and not recipe.patience:
         model.second = second

@@ -6,6 +6,7 @@ import difflib
 from fmgan_tf import InputError
 
 ANY = 10**9
+LOSSES = ("non_saturating", "non_saturating_r1", "minimax", "hinge", "damped_hinge")  # keys of losses.LOSSES
 
 
 def _setting(default, low, high=ANY):
@@ -29,7 +30,8 @@ class Recipe:
     ema_decay: of the generator's moving average; 0 turns it off.
     patience: stop after so many epochs without a lower val_fid, and restore the best weights; 0 turns it off.
     second_epoch, second_discriminator, ...: after so many epochs another discriminator takes over, which
-        learns alone for one epoch; then both play on, at these rates. Never with 0, or with a patience.
+        learns alone for one epoch; then both play on, by that loss, at these rates. Never with 0, or with a
+        patience.
     shift, label_weight, label_decay: see gan.ConditionalGAN; 0 turns each off.
     """
 
@@ -40,9 +42,7 @@ class Recipe:
     pixels: str = "tanh"  # the range of its images, key of data.RANGES: "tanh" ([-1, 1]) or "unit" ([0, 1])
     conditional: bool = False  # whether both networks take the label as well
     classes: int = 10  # the first so many are learned, see data.split_dataset
-    loss: str = _choice(
-        "non_saturating", "non_saturating", "non_saturating_r1", "minimax", "hinge", "damped_hinge"
-    )
+    loss: str = _choice("non_saturating", *LOSSES)
     image_size: int = _choice(28, 28, 32, 64)
     latent_dim: int = _setting(100, 1)
     batch_size: int = _setting(64, 1)
@@ -60,6 +60,7 @@ class Recipe:
     label_decay: float = _setting(0.0, 0.0, 1.0)
     second_discriminator: str = ""
     second_epoch: int = _setting(0, 0)
+    second_loss: str = _choice("non_saturating", *LOSSES)
     second_generator_learning_rate: float = _setting(2e-4, 1e-9, 1.0)
     second_discriminator_learning_rate: float = _setting(4e-4, 1e-9, 1.0)
 
