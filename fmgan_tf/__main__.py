@@ -10,15 +10,15 @@ import pathlib
 import sys
 import warnings
 
-from fmgan_tf import Diverged, InputError, datasets, recipes
+from fmgan_tf import Diverged, InputError, datasets, own_data, recipes
 from fmgan_tf.runs import sources, terminal
 
-DESCRIPTION = "Train GANs on Fashion-MNIST, on two CPU cores, in minutes."
+DESCRIPTION = "Train GANs on Fashion-MNIST or images of your own, on two CPU cores, in minutes."
 SOURCE = "a run folder, a shipped model, your own generator or images (.keras, .h5, .npz, .npy, a folder)"
 EXAMPLES = {
     "list": ("list", "list | grep cgan"),
     "data": ("data", "data 2> /dev/null"),
-    "train": ("train", "train dcgan --epochs 5 --set learning_rate=4e-4 --output runs/mine"),
+    "train": ("train dcgan --epochs 5 --set learning_rate=4e-4", "train --data my_pictures"),
     "generate": ("generate cgan --label boot --output boots.png", "generate runs/cgan --output walk.gif"),
     "evaluate": ("evaluate cgan", "evaluate images.npz --json --output runs/scores"),
     "analyze": ("analyze cgan --output runs/report", "analyze mine.keras --pixels tanh --output runs/mine"),
@@ -117,6 +117,7 @@ def parser():
     train("--deterministic", action="store_true", help=text)
     text = "one device (default), all GPUs of this machine, or all machines in TF_CONFIG"
     train("--strategy", choices=("one", "mirrored", "multiworker"), default="one", help=text)
+    train("--data", help=f"what to train on (default: {datasets.DEFAULT}): {own_data.FORMS}")
     text = "change a setting; repeatable"
     train("--set", type=_setting, action="append", default=[], metavar="NAME=VALUE", help=text)
 
@@ -134,6 +135,8 @@ def parser():
     for command in (evaluate, analyze):
         command("source", type=_path, help=SOURCE)
         command("--samples", type=_whole, default=10_000, help="how many images (default: 10000)")
+        text = "the real images, see train (default: those that SOURCE was trained on, or Fashion-MNIST)"
+        command("--data", help=text)
     for command in (generate, evaluate, analyze):
         command("--seed", type=_seed, default=0, help="default: 0")
         text = "what a generator of your own takes (default: normal)"
@@ -157,6 +160,7 @@ def parser():
     race("--recipes", nargs="+", default=contenders, metavar="NAME", help=text)
     race("--minutes", type=_positive, default=3.0, help="for each of them (default: 3)")
     race("--seeds", type=_whole, default=1, help="runs of each (default: 1)")
+    race("--data", help="what to train on, see train")
     race("--output", type=_folder, default=pathlib.Path("runs/race"), help="folder (default: runs/race)")
     return top
 
@@ -190,10 +194,11 @@ def command_train(arguments):
         if "epochs" in settings and minutes is None:
             epochs = epochs or recipe.epochs
     terminal.start_tensorflow()
-    from fmgan_tf.runs import distribute, training
+    from fmgan_tf.runs import distribute, folder, training
 
     strategy = distribute.build_strategy(arguments.strategy)
-    dataset = datasets.load()
+    known, size = (None, recipe.image_size) if not arguments.resume else _data_of(folder.read_record(output))
+    dataset = own_data.load(arguments.data or known or datasets.DEFAULT, size)
     if arguments.resume:
         record = training.resume(output, dataset, epochs, minutes, strategy)
     else:
@@ -211,6 +216,11 @@ def command_train(arguments):
         f"  {folder / 'losses.png'}  (training curves)"
     )
     return 128 + record["signal"] if "signal" in record else 0
+
+
+def _data_of(record):
+    """What a run.json says of its data: (what --data was, pixels)."""
+    return record.get("data_argument", datasets.DEFAULT), record["recipe"].get("image_size", 28)
 
 
 def _run_to_resume(arguments):
@@ -235,9 +245,35 @@ def _run_to_resume(arguments):
     return output
 
 
-def _open(arguments):
+def _open(arguments, *class_names):
     options = sources.Options(arguments.noise, arguments.label_as, arguments.pixels, arguments.fit)
-    return sources.open(arguments.source, options)
+    return sources.open(arguments.source, options, *class_names)
+
+
+def _compared(arguments):
+    """What evaluate and analyze compare, and on which features: (Source, Dataset, Extractors or None)."""
+    from fmgan_tf.runs import folder
+
+    path = arguments.source
+    record = folder.read_record(path) if (path / "run.json").exists() else {}
+    known, size = _data_of(record) if record else (datasets.DEFAULT, 28)
+    if (arguments.data or known) == datasets.DEFAULT == known:
+        source = _open(arguments)
+        terminal.start_tensorflow()
+        return source, datasets.load(), None
+    terminal.start_tensorflow()
+    dataset = own_data.load(arguments.data or known, size)
+    source = _open(arguments, dataset.class_names)
+    if source.recipe and record.get("fingerprint") != dataset.fingerprint:
+        raise InputError(
+            f"{path} was trained on {record.get('dataset', datasets.NAME)}, and these images are others "
+            f"({dataset.source}); leave --data out, or name the folder that its images are in now"
+        )
+    from fmgan_tf import features
+
+    own = path if record else pathlib.Path("runs", "extractors")
+    dataset = dataset._replace(name=record.get("dataset", dataset.name))
+    return source, dataset, features.train_extractors(dataset, own)
 
 
 def command_generate(arguments):
@@ -255,23 +291,21 @@ def command_generate(arguments):
 
 
 def command_evaluate(arguments):
-    source, output = _open(arguments), arguments.output
-    terminal.start_tensorflow()
+    output, (source, dataset, extractors) = arguments.output, _compared(arguments)
     from fmgan_tf.runs import evaluation
 
-    how = arguments.samples, arguments.seed, arguments.extractor, output
-    report = evaluation.evaluate(source, datasets.load(), *how)
+    how = arguments.samples, arguments.seed, arguments.extractor, output, extractors
+    report = evaluation.evaluate(source, dataset, *how)
     print(json.dumps(report, indent=2) if arguments.json else evaluation.table(report))
     if output and not arguments.json:
         print(f"\nWrote evaluation.json, classes.png and realism.png to {output}")
 
 
 def command_analyze(arguments):
-    source = _open(arguments)
-    terminal.start_tensorflow()
+    source, dataset, extractors = _compared(arguments)
     from fmgan_tf.runs import report
 
-    report.analyze(source, datasets.load(), arguments.output, arguments.samples, arguments.seed)
+    report.analyze(source, dataset, arguments.output, arguments.samples, arguments.seed, extractors)
     print(f"Wrote {arguments.output / 'report.html'} and its tables (.csv)")
 
 
@@ -286,13 +320,16 @@ def command_page(arguments):
 
 def command_race(arguments):
     terminal.start_tensorflow()
-    from fmgan_tf import race
-    from fmgan_tf.runs import folder
+    from fmgan_tf import features, race
+    from fmgan_tf.runs import folder, training
 
     contenders = [race.contender(name) for name in dict.fromkeys(arguments.recipes)]
     output = folder.writable(arguments.output)
+    dataset = own_data.load(arguments.data or datasets.DEFAULT)
+    contenders = [training.fitted(recipe, dataset) for recipe in contenders]
     with folder.alone_in(output):
-        race.race(contenders, datasets.load(), output, arguments.minutes, arguments.seeds)
+        extractors = features.train_extractors(dataset, output) if dataset.is_own else None
+        race.race(contenders, dataset, output, arguments.minutes, arguments.seeds, extractors=extractors)
     names = ("race.csv", "race.png", "strip.png")
     print("\n".join(["Wrote", *(f"  {output / name}" for name in names)]))
 

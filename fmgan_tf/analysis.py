@@ -30,8 +30,8 @@ CLUSTERED, CLUSTER_PARTS = 10_000, 5  # images per set that are searched for clu
 
 
 class ImageSet(NamedTuple):
-    """Images uint8 (N, 28, 28, 1), labels int (N,), and what the shipped classifier makes of them: features
-    float32 (N, 128) and classes int (N,), which are also the labels of generated images that were asked for
+    """Images uint8 (N, 28, 28, 1), labels int (N,), and what a classifier makes of them: features float32 (N,
+    dimensions) and classes int (N,), which are also the labels of generated images that were asked for
     none."""
 
     images: np.ndarray
@@ -40,9 +40,10 @@ class ImageSet(NamedTuple):
     recognized: np.ndarray
 
     @classmethod
-    def of(cls, images, labels, progress):
-        """The set of images with labels or None; `progress` is what the progress bar says."""
-        found, recognized = features.classifier_features(images, progress)
+    def of(cls, images, labels, progress, extractors=None):
+        """The set of images with labels or None; `progress` is what the progress bar says; the
+        features.Extractors are the shipped ones if none are given."""
+        found, recognized = (extractors or features.Extractors.shipped()).features(images, progress)
         return cls(images, recognized if labels is None else labels, found, recognized)
 
 
@@ -226,7 +227,7 @@ def nearest(images, train_images):
     return index, np.sqrt(((flat - train[index]) ** 2).mean(1))
 
 
-def interpolations(generator, seed=0, count=24, steps=17):
+def interpolations(generator, seed=0, count=24, steps=17, extractors=None):
     """Walks of a generation.Generator between random noise vectors, `count` straight and on great circles.
 
     Returns:
@@ -246,7 +247,8 @@ def interpolations(generator, seed=0, count=24, steps=17):
         labels = np.tile(np.arange(count) % generator.classes, steps) if generator.classes else None
         noise = walk.reshape(steps * count, -1).astype("float32")
         images = generation.sample_images(generator, noise, labels)
-        found, _ = features.classifier_features(images, progress=f"features of {kind} walks")
+        extractors = extractors or features.Extractors.shipped()
+        found, _ = extractors.features(images, f"features of {kind} walks")
         path = found.reshape(steps, count, -1)
         hops = np.linalg.norm(np.diff(path, axis=0), axis=-1).sum(0)
         norms = np.linalg.norm(walk, axis=-1)

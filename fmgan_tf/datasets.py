@@ -18,7 +18,7 @@ import numpy as np
 from fmgan_tf import InputError, fetch
 from fmgan_tf.fetch import DataError
 
-NAME = "Fashion-MNIST"
+NAME, DEFAULT = "Fashion-MNIST", "fashion_mnist"  # for people, and for --data
 CLASS_NAMES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat")
 CLASS_NAMES += ("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 STAND_IN = "stand-in: generated images, NOT Fashion-MNIST"
@@ -41,7 +41,18 @@ class Dataset(NamedTuple):
     source: str  # where the images came from, for people and run.json
     folder: str = ""  # where they are kept
     name: str = NAME
-    class_names: tuple = CLASS_NAMES
+    class_names: tuple = CLASS_NAMES  # a single one where the images have no labels
+    argument: str = DEFAULT  # what --data says to load it again
+
+    @property
+    def is_own(self):
+        """Whether these are other images than Fashion-MNIST or what stands in for it."""
+        return self.argument != DEFAULT
+
+    @property
+    def is_labeled(self):
+        """Whether there are classes to tell apart."""
+        return len(self.class_names) > 1
 
     @property
     def is_stand_in(self):
@@ -59,7 +70,7 @@ def class_index(label, class_names=CLASS_NAMES):
     case. InputError if there is none: it lists them all and the nearest."""
     by_name = {name.lower(): index for index, name in enumerate(class_names)}
     text = str(label).strip().lower()
-    if text.isdecimal() and int(text) < len(class_names):
+    if text not in by_name and text.isdecimal() and int(text) < len(class_names):
         return int(text)
     begin = [name for name in by_name if text and re.search(rf"(^|[ /]){re.escape(text)}", name)]
     if text in by_name or len(begin) == 1:

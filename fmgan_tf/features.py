@@ -6,13 +6,16 @@ another dtype or shape than expected, and missing or damaged models, are an Inpu
 """
 
 import functools
+import re
+import sys
+from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from fmgan_tf import InputError, data, generation, models
+from fmgan_tf import InputError, data, datasets, generation, models
 
 SIZE = 28  # pixels, of the images that the extractors were trained on
 CLASSIFIER_SETTINGS = {
@@ -23,6 +26,7 @@ CLASSIFIER_SETTINGS = {
     "weight_decay": 0.02,
     "shift": 1,  # pixels by which an image is moved, at most
 }
+OWN_STEPS = 1000  # of both extractors of another dataset
 ENCODER_SETTINGS = {"features": 64, "batch_size": 128, "epochs": 12, "learning_rate": 2e-3}
 
 
@@ -66,17 +70,16 @@ def random():
 
 
 @functools.cache
-def _compiled(name):
-    """What a network makes of a batch, compiled: a list, of the classifier its features and its logits."""
-    model = {"classifier": classifier, "label-free": label_free, "random": random}[name]()
+def _compiled(model):
+    """What a network makes of a batch, compiled: a list, of a classifier its features and its logits."""
     outputs = model.outputs
-    if name == "classifier":
+    if model.name == "classifier":
         outputs = [model.get_layer("features").output, *outputs]
     network = functools.partial(keras.Model(model.input, outputs), training=False)
     return tf.function(network, reduce_retracing=True)
 
 
-def _extract(name, images, progress):
+def _extract(model, images, progress):
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (images.shape[1],) * 2 + (1,):
         raise InputError(
@@ -85,7 +88,7 @@ def _extract(name, images, progress):
         )
     found = []
     for batch in data.in_batches(data.resize(images, SIZE), 500, progress):
-        outputs = keras.tree.flatten(_compiled(name)(data.to_tanh_range(batch)))
+        outputs = keras.tree.flatten(_compiled(model)(data.to_tanh_range(batch)))
         found.append([output.numpy() for output in outputs])
     return [np.concatenate(output) for output in zip(*found, strict=True)]
 
@@ -101,25 +104,89 @@ def classifier_features(images, progress="classifier features"):
     Returns:
         (features, labels): float32 (N, 128) and int64 (N,) in [0, 9].
     """
-    features, logits = _extract("classifier", images, progress)
+    features, logits = _extract(classifier(), images, progress)
     return features, logits.argmax(1)
 
 
 def label_free_features(images, progress="label-free features"):
     """Features, float32 (N, 64), that no label has shaped, of images as in classifier_features."""
-    return _extract("label-free", images, progress)[0]
+    return _extract(label_free(), images, progress)[0]
 
 
 def random_features(images, progress="random features"):
     """Features, float32 (N, 64), of a network with random weights, of images as in classifier_features."""
-    return _extract("random", images, progress)[0]
+    return _extract(random(), images, progress)[0]
 
 
-def recognized_among(classes, features):
-    """Which of some classes, int64 (N,), the shipped classifier recognizes in features (N, 128)."""
-    classes = np.asarray(classes)
-    logits = classifier().get_layer("logits")(features).numpy()
-    return classes[logits[:, classes].argmax(1)]
+class Extractors(NamedTuple):
+    """The networks on whose features images are measured, and the dataset that they were trained on."""
+
+    classifier: keras.Model | None  # as classifier(), None where the dataset has no labels
+    encoder: keras.Model  # as label_free()
+    dataset: str
+
+    @classmethod
+    def shipped(cls):
+        """Those of Fashion-MNIST."""
+        return cls(classifier(), label_free(), datasets.NAME)
+
+    @property
+    def dimensions(self):
+        """How many features an image has."""
+        return self.encoder.output_shape[-1] if self.classifier is None else self.logits.input.shape[-1]
+
+    @property
+    def logits(self):
+        """The classifier's last layer."""
+        return self.classifier.get_layer("logits")
+
+    @property
+    def distance(self):
+        """What the Frechet distance on these features is called."""
+        named = "FID-FMNIST" if self.dataset == datasets.NAME else f"FID-{self.dataset}"
+        return "label-free distance" if self.classifier is None else named
+
+    @property
+    def key(self):
+        """The same as JSON and CSV have it."""
+        return re.sub(r"\W+", "_", self.distance.lower())
+
+    def features(self, images, progress="features"):
+        """(features, recognized classes) as classifier_features(); without labels the encoder's, and 0."""
+        if self.classifier is None:
+            return self.label_free(images, progress), np.zeros(len(images), "int64")
+        found, logits = _extract(self.classifier, images, progress)
+        return found, logits.argmax(1)
+
+    def label_free(self, images, progress="label-free features"):
+        """As label_free_features()."""
+        return _extract(self.encoder, images, progress)[0]
+
+    def recognized_among(self, classes, found):
+        """Which of some classes, int64 (N,), the classifier recognizes in features (N, dimensions)."""
+        classes = np.asarray(classes)
+        return classes[self.logits(found).numpy()[:, classes].argmax(1)]
+
+
+def train_extractors(dataset, folder):
+    """The Extractors of a dataset of one's own, kept in a folder (pathlib.Path): trained there once, on the
+    training images at 28 pixels, for OWN_STEPS steps each."""
+    small, found = dataset._replace(train_images=data.resize(dataset.train_images, SIZE)), {}
+    size = min(128, len(small.train_images))
+    settings = {"batch_size": size, "epochs": max(1, OWN_STEPS * size // len(small.train_images))}
+    for name, train, more in (
+        ("classifier", train_classifier, {"filters": 16}),
+        ("encoder", train_encoder, {}),
+    ):
+        path = folder / f"{name}-{dataset.fingerprint[:12]}.keras"
+        if path.exists():
+            found[name] = generation.load_model(path)
+        elif name == "encoder" or dataset.is_labeled:
+            print(f"training the {name} of {dataset.name}, to measure by...", file=sys.stderr, flush=True)
+            found[name], _ = train(small, verbose=0, **settings, **more)
+            folder.mkdir(parents=True, exist_ok=True)
+            found[name].save(path)
+    return Extractors(found.get("classifier"), found["encoder"], dataset.name)
 
 
 def classifier_extractor(pixels="tanh"):

@@ -118,6 +118,36 @@ def show_training_curves(steps, chance=CHANCE, system="", moments=()):
     return figure
 
 
+def show_dataset(dataset, problems, columns=16, most=20):
+    """A datasets.Dataset at a glance: a row of images of every class (at most so many) with how many there
+    are, a histogram of pixels, and its problems, list of str."""
+    counts = np.bincount(dataset.train_labels)
+    rows = [
+        np.resize(np.flatnonzero(dataset.train_labels == label), columns)
+        for label in range(len(counts[:most]))
+    ]
+    sheet = tile(dataset.train_images[np.concatenate(rows)], columns)
+    height = 8 * sheet.shape[0] / sheet.shape[1]
+    figure, (top, bottom) = plt.subplots(
+        2,
+        1,
+        figsize=(10, height + 2 + 0.2 * len(problems)),
+        height_ratios=(height, 1.6),
+        layout="constrained",
+    )
+    top.imshow(sheet, **GRAYS, interpolation="nearest")
+    names = [f"{name} ({count:,})" for name, count in zip(dataset.class_names, counts, strict=True)][:most]
+    top.set_yticks((np.arange(len(names)) + 0.5) * sheet.shape[0] / len(names), names)
+    top.set(
+        xticks=[],
+        title=f"{dataset.name}: {counts.sum():,} images to train on, {len(dataset.test_images):,} to test",
+    )
+    bottom.hist(dataset.train_images[:5000].ravel(), bins=64, range=(0, 256), color=BLUE)
+    bottom.set(yscale="log", xlabel="\n".join(["gray level: 0 is black", *problems]), ylabel="pixels")
+    bottom.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
 def show_lines(lines, xlabel, ylabel, title, **options):
     """Draws a dict from name to values over their number; the options are those of Axes.set."""
     figure, axis = plt.subplots(figsize=(7.5, 3.2), layout="constrained")

@@ -140,7 +140,9 @@ class _Clock(keras.callbacks.Callback):
             self.model.stop_training = not self.moments
 
 
-def run(recipe, seed, dataset, seconds, real, samples=SAMPLES, finish=lambda images, found: {}):
+def run(
+    recipe, seed, dataset, seconds, real, samples=SAMPLES, finish=lambda images, found: {}, extractors=None
+):
     """Trains one contender for so many seconds of train steps.
 
     Args:
@@ -149,6 +151,7 @@ def run(recipe, seed, dataset, seconds, real, samples=SAMPLES, finish=lambda ima
         samples: int, images of each measurement.
         finish: what gives the last measurement more scores: a function of images, uint8 (samples, 28, 28, 1),
             and their features to a dict.
+        extractors: features.Extractors of the dataset, by default the shipped ones.
     Returns:
         (rows, images): list of dicts, see race.csv, and list of uint8 (10, 28, 28, 1), one a measurement.
     """
@@ -157,21 +160,22 @@ def run(recipe, seed, dataset, seconds, real, samples=SAMPLES, finish=lambda ima
     labels = dataset.train_labels if recipe.conditional else None
     stream = data.batches(images, recipe.batch_size, seed, labels=labels)
     model.fit(stream, steps_per_epoch=1, shuffle=False, verbose=0)  # compiles; this step is not counted
-    generator = generation.of_recipe(model.averaged_generator, recipe)
+    generator = generation.of_recipe(model.averaged_generator, recipe, dataset.class_names)
+    extractors = extractors or features.Extractors.shipped()
     asked = np.arange(samples) % recipe.classes
     noise = generation.sample_noise(seed + 1000, samples, recipe.latent_dim)
     rows, strip = [], []
 
     def measure(model, seconds, steps):
         made = generation.sample_images(generator, noise, asked)
-        found, _ = features.classifier_features(made)
+        found, _ = extractors.features(made)
         count = steps * recipe.batch_size
         row = {"contender": recipe.name, "seed": seed, "seconds": round(seconds, 2), "steps": steps}
         row |= {"images": count, "epochs": round(count / len(images), 3)}
-        row["fid_fmnist"] = round(metrics.frechet_distance(real, found), 4)
+        row[extractors.key] = round(metrics.frechet_distance(real, found), 4)
         rows.append(row if clock.moments else row | finish(made, found))
         strip.append(made[:10])
-        measured = f"{row['epochs']:6.2f} epochs  FID-FMNIST {row['fid_fmnist']:8.3f}"
+        measured = f"{row['epochs']:6.2f} epochs  {extractors.distance} {row[extractors.key]:8.3f}"
         print(f"{recipe.name:<16} seed {seed}  {seconds:6.0f} s  {measured}", flush=True)
 
     clock = _Clock(moments(seconds), measure)
@@ -179,7 +183,7 @@ def run(recipe, seed, dataset, seconds, real, samples=SAMPLES, finish=lambda ima
     return rows, strip
 
 
-def race(contenders, dataset, output, minutes=3.0, seeds=1, samples=SAMPLES):
+def race(contenders, dataset, output, minutes=3.0, seeds=1, samples=SAMPLES, extractors=None):
     """Lets contenders race, one after another, seed by seed, and returns the rows of race.csv, list of dicts.
 
     Args:
@@ -187,6 +191,7 @@ def race(contenders, dataset, output, minutes=3.0, seeds=1, samples=SAMPLES):
         output: path of a folder, made if need be.
         minutes, samples: length of every run, and images of each measurement.
         seeds: int, runs of every contender, with seeds 0, 1, ...
+        extractors: features.Extractors of the dataset, by default the shipped ones.
     Raises:
         InputError: the folder holds another race, or a damaged one.
     """
@@ -203,12 +208,13 @@ def race(contenders, dataset, output, minutes=3.0, seeds=1, samples=SAMPLES):
     if another:
         raise InputError(f"{output} holds another race, see its race.json. Choose another folder.")
     write_whole(path, json.dumps(record, indent=2))
-    known, _ = features.classifier_features(dataset.test_images, "features of test images")
-    label_free = metrics.Moments.of(features.label_free_features(dataset.test_images))
+    extractors = extractors or features.Extractors.shipped()
+    known, _ = extractors.features(dataset.test_images, "features of test images")
+    label_free = metrics.Moments.of(extractors.label_free(dataset.test_images))
     real = metrics.Moments.of(known)
 
     def finish(images, found):
-        distance = metrics.frechet_distance(label_free, features.label_free_features(images))
+        distance = metrics.frechet_distance(label_free, extractors.label_free(images))
         _, recall = metrics.precision_recall(known[: len(found)], found)
         return {"label_free_distance": round(distance, 4), "recall": round(recall, 4)}
 
@@ -216,7 +222,7 @@ def race(contenders, dataset, output, minutes=3.0, seeds=1, samples=SAMPLES):
     for seed in range(seeds):
         for recipe in contenders:
             if (recipe.name, seed) not in done:
-                made, strip = run(recipe, seed, dataset, 60 * minutes, real, samples, finish)
+                made, strip = run(recipe, seed, dataset, 60 * minutes, real, samples, finish, extractors)
                 rows += made
                 strips.setdefault(recipe.name, np.stack(strip))
                 _save(output, rows, strips)
@@ -253,6 +259,7 @@ def show(rows):
     label-free distance at the end, a dot for each seed; from rows of race.csv."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4))
     names = list(dict.fromkeys(row["contender"] for row in rows))
+    score = next(key for key in rows[0] if key.startswith("fid"))
     for number, name in enumerate(names):
         runs, color = {}, COLORS[number % len(COLORS)]
         for row in rows:
@@ -260,14 +267,14 @@ def show(rows):
                 runs.setdefault(row["seed"], []).append(row)
         points = min(map(len, runs.values()))
         seconds = np.mean([[row["seconds"] for row in one[:points]] for one in runs.values()], axis=0)
-        values = np.array([[row["fid_fmnist"] for row in one[:points]] for one in runs.values()])
+        values = np.array([[row[score] for row in one[:points]] for one in runs.values()])
         left.plot(seconds, values.mean(0), STYLES[number % 4], color=color, marker=".", label=name)
         left.fill_between(seconds, values.min(0), values.max(0), color=color, alpha=0.2)
         ends = [one[-1]["label_free_distance"] for one in runs.values() if "label_free_distance" in one[-1]]
         right.plot(ends, [number] * len(ends), "o", color=color, alpha=0.6)
         if not ends:
             right.annotate("no record", (0.02, number), xycoords=("axes fraction", "data"), va="center")
-    left.set(xscale="log", yscale="log", xlabel="seconds of training", ylabel="FID-FMNIST")
+    left.set(xscale="log", yscale="log", xlabel="seconds of training", ylabel=score.upper().replace("_", "-"))
     left.legend(frameon=False)
     left.xaxis.set_minor_formatter(ticker.NullFormatter())  # on a short axis they would overlap
     right.margins(x=0.1)

@@ -10,7 +10,7 @@ from parallel import pytest_configure  # noqa: F401
 from fmgan_tf.datasets import load
 from fmgan_tf.fetch import DataError
 
-LONG = "training distribute gan kill evaluation race analysis sources".split()
+LONG = "training distribute gan kill own_data evaluation race analysis sources".split()
 SHORT = "cli data fuzz losses metrics models notebooks package readme setup".split()
 
 

@@ -48,13 +48,14 @@ def test_random_features_are_the_same_everywhere(blobs):
 
 
 def test_recognizing_among_some_classes(blobs):
-    found, recognized = features.classifier_features(blobs.train_images)
-    np.testing.assert_array_equal(features.recognized_among(range(10), found), recognized)
-    among = features.recognized_among([7, 9], found)
+    extractors = features.Extractors.shipped()
+    found, recognized = extractors.features(blobs.train_images)
+    np.testing.assert_array_equal(extractors.recognized_among(range(10), found), recognized)
+    among = extractors.recognized_among([7, 9], found)
     assert set(among) <= {7, 9}
     kept = np.isin(recognized, [7, 9])
     np.testing.assert_array_equal(among[kept], recognized[kept])
-    assert set(features.recognized_among([3], found)) == {3}
+    assert set(extractors.recognized_among([3], found)) == {3}
 
 
 def test_features_do_not_depend_on_batches_and_are_those_of_the_extractor(blobs):

@@ -370,7 +370,8 @@ class Progress(RunCallback):
         """One line: how long, where, the losses and the score."""
         self.shown = time.perf_counter()
         named = zip([*self.recorder.names, WATCHED], values, strict=False)
-        shown = [f"{name} {value:.3f}" for name, value in named if name.endswith(("loss", WATCHED))]
+        named = [(name, value) for name, value in named if name.endswith(("loss", WATCHED))]
+        shown = [f"{name} {value:.3f}" for name, value in named if not math.isnan(value)]
         text = f"{self.run.seconds:5.0f} s  {where:<12}  {'  '.join(shown)}"
         if self.bar.disable:
             return terminal.say(f"{self.run.progress:4.0%}  {text}")

@@ -20,7 +20,6 @@ from threadpoolctl import threadpool_limits
 from fmgan_tf import InputError, analysis, data, datasets, features, metrics, models, plots, write_whole
 from fmgan_tf.runs.folder import versions, writable
 
-CLASSIFIER, LABEL_FREE = "Fashion-MNIST classifier", "the shipped network that has seen no label"
 NEIGHBOR_SUBSET = 2000  # images per set from which the uncertainty of precision and recall is estimated
 ACCURACY_STEPS = 320  # of 128 images: four passes over 10,000
 MEMORIZATION_IMAGES, MEMORIZATION_PARTS = 2000, 5
@@ -47,17 +46,33 @@ class Comparison(NamedTuple):
     asked: bool  # whether the labels of the generated images are those asked for
     dataset: datasets.Dataset  # of the classes that are compared
     remarks: list  # of str, what was assumed of the source and what should be said first
+    extractors: features.Extractors  # whose features these are
+
+    @property
+    def classifier(self):
+        """What a score on the main features says that it is measured on."""
+        if self.extractors.classifier is None:
+            return self.label_free
+        return "Fashion-MNIST classifier" if not self.dataset.is_own else f"{self.dataset.name} classifier"
+
+    @property
+    def label_free(self):
+        """The same of the other features."""
+        own = f"an autoencoder of {self.dataset.name}"
+        return own if self.dataset.is_own else "the shipped network that has seen no label"
 
 
-def compare(source, dataset, samples, seed=0, fewest=200, with_floor=False):
-    """Draws images from a Source and sets real ones of the same classes beside them. The floor takes the road
-    of the generated images, through their size. InputError where there are fewer than `fewest`."""
+def compare(source, dataset, samples, seed=0, fewest=200, with_floor=False, extractors=None):
+    """Draws images from a Source and sets real ones of the same classes beside them, with their features. The
+    floor takes the road of the generated images, through their size. InputError where there are fewer than
+    `fewest`."""
+    extractors = extractors or features.Extractors.shipped()
     images, labels = source.sample(samples, seed)
     remarks, asked = [source.assumed] if source.assumed else [], labels is not None
     if (different := len({image.tobytes() for image in images})) <= 0.9 * len(images):
         remarks.insert(0, f"only {different:,} different images among {len(images):,}")
     if source.recipe:
-        dataset, *_ = data.split_dataset(dataset, source.recipe.classes)
+        dataset, *_ = data.split_dataset(dataset, min(source.recipe.classes, len(dataset.class_names)))
     elif asked:
         train, test = (
             data.select_classes(*part, np.unique(labels), dataset.class_names)
@@ -82,20 +97,28 @@ def compare(source, dataset, samples, seed=0, fewest=200, with_floor=False):
         [] if size == features.SIZE else [f"{size} x {size} resized to {features.SIZE} x {features.SIZE}"]
     )
     real = analysis.ImageSet.of(
-        dataset.test_images[test], dataset.test_labels[test], "features of test images"
+        data.resize(dataset.test_images[test], features.SIZE),
+        dataset.test_labels[test],
+        "features of test images",
+        extractors,
     )
     generated = analysis.ImageSet.of(
-        data.resize(images, features.SIZE), labels, "features of generated images"
+        data.resize(images, features.SIZE), labels, "features of generated images", extractors
     )
     floor = None
     if with_floor:
         train = data.match_class_counts(dataset.train_labels, np.resize(wanted, len(images)), seed)
         through = data.resize(data.resize(dataset.train_images[train], size), features.SIZE)
-        floor = analysis.ImageSet.of(through, dataset.train_labels[train], "features of training images")
+        floor = (through, dataset.train_labels[train], "features of training images", extractors)
+        floor = analysis.ImageSet.of(*floor)
     if not asked:  # labels of all by what is recognized
         real = real._replace(labels=real.recognized)
         floor = floor and floor._replace(labels=floor.recognized)
-    return Comparison(generated, real, floor, asked, dataset, remarks)
+    small = {
+        part: data.resize(getattr(dataset, part), features.SIZE) for part in ("train_images", "test_images")
+    }
+    dataset = dataset._replace(**small)
+    return Comparison(generated, real, floor, asked, dataset, remarks, extractors)
 
 
 def score(own, floor, samples, extractor, **more):
@@ -142,7 +165,7 @@ def neighbor_scores(real, generated):
 def memorization_scores(train, test, generated):
     """metrics.memorization on disjoint parts of the first 2,000 test and generated images, uint8 (N, 28, 28,
     1), halved to 14 x 14 pixels (a copied image has the very pixels of its model): a dict from names to
-    (mean, standard error) over the parts; empty where images are too few."""
+    (mean, standard error) over the parts; empty where images are too few or the real ones copies."""
     test, generated = test[:MEMORIZATION_IMAGES], generated[:MEMORIZATION_IMAGES]
     if min(len(test), len(generated)) < 20 * MEMORIZATION_PARTS:
         return {}
@@ -153,7 +176,11 @@ def memorization_scores(train, test, generated):
 
     train, test, generated = halve(train), halve(test), halve(generated)
     count = MEMORIZATION_PARTS
-    parts = [metrics.memorization(train, test[part::count], generated[part::count]) for part in range(count)]
+    parts = [(train, test[part::count], generated[part::count]) for part in range(count)]
+    try:
+        parts = [metrics.memorization(*part) for part in parts]
+    except ValueError:  # most test images are in train, too: people's folders hold copies
+        return {}
     values = {name: [part[name] for part in parts] for name in parts[0]}
     return {name: (np.mean(value), np.std(value, ddof=1) / np.sqrt(count)) for name, value in values.items()}
 
@@ -199,12 +226,14 @@ def class_scores(sets):
     for label in np.unique(sets.real.labels):
         rows, real = {}, sets.real.features[sets.real.labels == label]
         own, below = (each.features[each.labels == label] for each in (sets.generated, sets.floor))
-        rows["fid_fmnist"] = score(frechet(real, own), frechet(real, below), len(own), CLASSIFIER)
+        both = frechet(real, own), frechet(real, below)
+        rows[sets.extractors.key] = score(*both, len(own), sets.classifier)
         shares = (_share(each.recognized == label) for each in (sets.generated, sets.floor))
-        rows["recognized_share"] = score(*shares, len(sets.generated.images), CLASSIFIER)
+        if sets.extractors.classifier is not None:
+            rows["recognized_share"] = score(*shares, len(sets.generated.images), sets.classifier)
         if sets.asked:
             right = [each.recognized[each.labels == label] == label for each in (sets.generated, sets.real)]
-            rows["label_agreement"] = score(*map(_share, right), len(own), CLASSIFIER, **UNSEEN)
+            rows["label_agreement"] = score(*map(_share, right), len(own), sets.classifier, **UNSEEN)
         classes[sets.dataset.class_names[label]] = rows
     return classes
 
@@ -214,22 +243,23 @@ def agreement_scores(sets):
     both, known = (sets.generated, sets.real), np.unique(sets.real.labels)
     recognized = {"label_agreement": [each.recognized for each in both]}
     if len(known) < len(sets.dataset.class_names):  # a T-shirt called a shirt is no mistake of its
-        among = [features.recognized_among(known, each.features) for each in both]
+        among = [sets.extractors.recognized_among(known, each.features) for each in both]
         recognized["label_agreement_among_known"] = among
     found = {}
     for key, verdicts in recognized.items():
         shares = (_share(each.labels == verdict) for each, verdict in zip(both, verdicts, strict=True))
-        found[key] = score(*shares, len(sets.generated.images), CLASSIFIER, **UNSEEN)
+        found[key] = score(*shares, len(sets.generated.images), sets.classifier, **UNSEEN)
     return found
 
 
-def evaluate(source, dataset, samples=10_000, seed=0, extractor="classifier", output=None):
+def evaluate(source, dataset, samples=10_000, seed=0, extractor="classifier", output=None, extractors=None):
     """Every score of one sources.Source, see compare; evaluation.json, classes.png and realism.png go to the
     folder `output`.
 
     Args:
         extractor: "classifier" or "label-free", whose features KID, precision, recall, density and coverage
             are of.
+        extractors: features.Extractors of the dataset, by default the shipped ones.
     Returns:
         dict; its `scores`, and each value in `classes`, hold what score() gives by the score's name.
     Raises:
@@ -239,8 +269,9 @@ def evaluate(source, dataset, samples=10_000, seed=0, extractor="classifier", ou
     start = time.perf_counter()
     if output is not None:
         output = writable(output)
-    fewest = int((features.classifier_extractor()[1] + 2) / 0.95) + 1  # the jackknife leaves out a twentieth
-    sets = compare(source, dataset, samples, seed, fewest, with_floor=True)
+    extractors = extractors or features.Extractors.shipped()
+    fewest = int((extractors.dimensions + 2) / 0.95) + 1  # the jackknife leaves out a twentieth
+    sets = compare(source, dataset, samples, seed, fewest, with_floor=True, extractors=extractors)
     labels = "asked for" if sets.asked else "recognized by the classifier, for none were asked for"
     report = {"source": source.name, "remarks": sets.remarks, "samples": len(sets.generated.images)}
     report |= {"real_samples": len(sets.real.images), "seed": seed, "labels": labels, "extractor": extractor}
@@ -263,15 +294,15 @@ def _scores(sets, extractor, seed):
     progress("distances and neighbors")
     three, count = (sets.real, sets.generated, sets.floor), len(sets.generated.images)
     found = [each.features for each in three]
-    second = [features.label_free_features(each.images) for each in three]
+    second = [sets.extractors.label_free(each.images) for each in three]
     scores = {}
     for name, how, (real, own, below) in (
-        ("fid_fmnist", CLASSIFIER, found),
-        ("label_free_distance", LABEL_FREE, second),
+        (sets.extractors.key, sets.classifier, found),
+        ("label_free_distance", sets.label_free, second),
     ):
         scores[name] = score(frechet(real, own), frechet(real, below), count, how)
     real, own, below = found if extractor == "classifier" else second
-    how = CLASSIFIER if extractor == "classifier" else LABEL_FREE
+    how = sets.classifier if extractor == "classifier" else sets.label_free
     floor = neighbor_scores(real, below)
     scores |= {key: score(value, floor[key], count, how) for key, value in neighbor_scores(real, own).items()}
     if sets.asked:
@@ -294,10 +325,12 @@ def _write(output, report, sets):
     """evaluation.json and figures."""
     output.mkdir(parents=True, exist_ok=True)
     write_whole(output / "evaluation.json", json.dumps(report, indent=2))
-    distances = [row["fid_fmnist"] for row in report["classes"].values()]
+    distances = [row[sets.extractors.key] for row in report["classes"].values()]
     columns = [[row[key] for row in distances] for key in ("value", "standard_error", "floor")]
     title = f"{report['source']}: per class, {report['labels']}"
-    bars = plots.show_class_bars(list(report["classes"]), *np.array(columns, "float64"), "FID-FMNIST", title)
+    bars = plots.show_class_bars(
+        list(report["classes"]), *np.array(columns, "float64"), sets.extractors.distance, title
+    )
     plots.save_figure(output / "classes.png", bars)
     search = NearestNeighbors(n_neighbors=5, algorithm="brute").fit(sets.real.features)
     order = np.argsort(search.kneighbors(sets.generated.features)[0].mean(1))
@@ -318,6 +351,9 @@ def table(report):
         digits = 1 if abs(value) >= 100 else 2 if abs(value) >= 10 else 4
         return f"{value:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
 
+    def name(key):
+        return NAMES.get(key, key.replace("fid_", "FID-"))
+
     against = f"{report['samples']:,} images against {report['real_samples']:,} real test images"
     lines = [*report["remarks"], f"{report['source']}: {against}; labels: {report['labels']}", ""]
     lines.append(f"{'score':<32}{'value ± standard error':>24}{'floor: real images':>24}{'N':>9}")
@@ -326,13 +362,16 @@ def table(report):
             cell(row["value"], row["standard_error"]),
             cell(row["floor"], row["floor_standard_error"]),
         )
-        lines.append(f"{NAMES.get(key, key):<32}{own:>24}{below:>24}{row['samples']:>9,}")
-    titles = {"fid_fmnist": "FID-FMNIST", "recognized_share": "recognized", "label_agreement": "agreement"}
+        lines.append(f"{name(key):<32}{own:>24}{below:>24}{row['samples']:>9,}")
+    titles = {"recognized_share": "recognized", "label_agreement": "agreement"}
     columns = list(next(iter(report["classes"].values())))
-    lines += ["", f"{'class':<14}" + "".join(f"{titles[key] + ' (floor)':>30}" for key in columns)]
-    for name, rows in report["classes"].items():
+    lines += [
+        "",
+        f"{'class':<14}" + "".join(f"{titles.get(key, name(key)) + ' (floor)':>30}" for key in columns),
+    ]
+    for label, rows in report["classes"].items():
         cells = [
             f"{cell(row['value'], row['standard_error'])} ({cell(row['floor'])})" for row in rows.values()
         ]
-        lines.append(f"{name:<14}" + "".join(f"{text:>30}" for text in cells))
+        lines.append(f"{label:<14}" + "".join(f"{text:>30}" for text in cells))
     return "\n".join(lines)

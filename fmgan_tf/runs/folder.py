@@ -8,6 +8,7 @@ best_NNN.weights.h5     the same weights after the epoch with the lowest val_fid
 samples/                images of one fixed noise grid: epoch_NNN.png after epoch NNN, step_NNNNNN.png before
 samples.png, .gif       the same as the run left them, and all of them as an animation
 losses.png              the training curves
+preview.png             of a dataset of one's own: what it is trained on
 run.json                recipe, overrides, seed, versions, data, images/s, seconds
 .lock                   held by the process that trains into the folder
 """
@@ -33,7 +34,7 @@ import numpy as np
 from fmgan_tf import InputError, recipes, write_whole
 
 WRITTEN = ("generator.keras", "checkpoint.weights.h5", "steps.csv", "history.csv", "losses.png")
-WRITTEN += ("samples.png", "samples.gif", "samples")
+WRITTEN += ("samples.png", "samples.gif", "samples", "preview.png")
 
 
 class RunError(InputError):

@@ -23,16 +23,16 @@ def progress(what):
     print(f"{what}...", file=sys.stderr, flush=True)
 
 
-def analyze(source, dataset, output, samples=10_000, seed=0):
+def analyze(source, dataset, output, samples=10_000, seed=0, extractors=None):
     """Writes report.html and its tables (classes, clusters, attributes, embedding.csv) to the folder `output`
-    about a sources.Source, see evaluation.compare. Returns the tables, a dict of lists of dicts.
+    about a sources.Source, see evaluation.evaluate. Returns the tables, a dict of lists of dicts.
 
     Raises:
         InputError: bad source, or too few images.
         OSError: output cannot be written.
     """
     start, output = time.perf_counter(), writable(output)
-    sets = evaluation.compare(source, dataset, samples, seed)
+    sets = evaluation.compare(source, dataset, samples, seed, extractors=extractors)
     names, generated, real = dataset.class_names, sets.generated, sets.real
     progress("classes and attributes")
     rows = analysis.per_class(real.features, real.labels, generated.features, generated.labels)
@@ -62,7 +62,7 @@ def analyze(source, dataset, output, samples=10_000, seed=0):
         page["confusion"] = plots.show_confusion(generated.labels, generated.recognized, names, source.name)
     if source.images is None:
         progress("latent space")
-        page["latent"] = _latent(source.generator, seed)
+        page["latent"] = _latent(source.generator, seed, sets.extractors)
     page["seconds"] = time.perf_counter() - start
     loader = jinja2.FileSystemLoader(pathlib.Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
@@ -105,9 +105,9 @@ def _embeddings(sets, seed):
     return found, rows
 
 
-def _latent(generator, seed, columns=12):
+def _latent(generator, seed, extractors, columns=12):
     """The figures of the latent space."""
-    walks, classes = analysis.interpolations(generator, seed), generator.classes
+    walks, classes = analysis.interpolations(generator, seed, extractors=extractors), generator.classes
     lengths = {kind: walk["length"].mean() for kind, walk in walks.items()}
     found = {"walks": plots.show_interpolations(walks), "lengths": lengths, "by_noise": None}
     noise = generation.sample_noise(seed, columns, generator.latent_dim)

@@ -2,8 +2,8 @@
 
 open() says in a moment, without TensorFlow, what a source is; images are read and checked there. Of our own
 models run.json says everything. Of others three things are told by a rule: which input is the label
-(label_input), the range of pixels (pixel_range), and an empty border (border_crop). `assumed` says in one
-line what they found, and Options overrule them.
+(label_input), the range of pixels (pictures.pixel_range), and an empty border (border_crop). `assumed` says
+in one line what they found, and Options overrule them.
 """
 
 import dataclasses
@@ -15,16 +15,14 @@ import tempfile
 
 import numpy as np
 
-from fmgan_tf import InputError, data, datasets, generation, recipes
+from fmgan_tf import InputError, data, datasets, generation, pictures, recipes
 
 SIZE = 28  # pixels, of the images that scores are computed from
 LABEL_FORMS = ("none", "number", "one-hot", "in-noise", "in-noise-first")
-LABEL_NAMES = ("labels", "label", "y", "y_train", "y_test", "target", "targets")  # of arrays
 LABEL_WORDS = ("label", "class", "klas", "cond", "categ", "digit", "target")  # in names of inputs
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 EXPECTED = (
-    "expected a run folder, a shipped model, a generator (.keras, .h5), images (.npz, .npy) or a folder of "
-    'pictures. In any other program save images: np.savez("images.npz", images=..., labels=...)'
+    "expected a run folder, a shipped model, a generator (.keras, .h5), images (.npz, .npy, .csv) or a "
+    'folder of pictures. In any other program save images: np.savez("images.npz", images=..., labels=...)'
 )
 
 
@@ -63,7 +61,7 @@ class Source:
         if self.images is not None:
             raise InputError(f"{self.name} holds images, expected a generator: a run folder or a .keras file")
         if self.recipe is None:
-            generator, self.assumed = load_foreign(self.path, self.options)
+            generator, self.assumed = load_foreign(self.path, self.options, self.class_names)
             return generator
         if (self.path / "generator.keras").exists():
             return generation.load_generator(self.path)
@@ -103,9 +101,10 @@ class Source:
         return generation.sample_images(self.generator, noise, labels), labels
 
 
-def open(name, options=Options()):  # noqa: A001 - sources.open(name)
-    """The Source of a path, or of the name of a shipped recipe. Images are read here. InputError if it is
-    nothing of the kind, or cannot be told what it is; OSError if it cannot be read."""
+def open(name, options=Options(), class_names=datasets.CLASS_NAMES):  # noqa: A001 - sources.open(name)
+    """The Source of a path, or of the name of a shipped recipe; class_names are those of the images that it
+    is to be set against. Images are read here. InputError if it is nothing of the kind, or cannot be told
+    what it is; OSError if it cannot be read."""
     path, name = pathlib.Path(name), str(name)
     if not path.exists() and name in recipes.RECIPES:
         generation.verified(f"{name}/generator.keras")
@@ -120,12 +119,20 @@ def open(name, options=Options()):  # noqa: A001 - sources.open(name)
             f"{name} does not exist; {EXPECTED}" + (f". Did you mean {near[0]!r}?" if near else "")
         )
     if path.suffix.lower() in (".keras", ".h5", ".hdf5") and not path.is_dir():
-        return Source(name, path, options)
-    images, labels, notes = read_images(path)
+        return Source(name, path, options, class_names=class_names)
+    if path.is_file() and path.suffix.lower() not in pictures.ARRAYS:
+        raise InputError(f"{name} is something else; {EXPECTED}")
+
+    def fits(array, count):
+        return pictures.is_label(array, count) and known_labels(array, class_names) is not None
+
+    images, labels, notes = pictures.read(path, fits=fits)
+    labels = None if labels is None else known_labels(labels, class_names)
     if options.noise or options.label:
         raise InputError(f"{name} holds images, not a generator; leave out --noise and --label-as")
     images, more = normal_form(images, f"{name}: images", options)
-    return Source(name, path, options, images=images, given=labels, assumed="; ".join(notes + more))
+    more = "; ".join(notes + more)
+    return Source(name, path, options, class_names=class_names, images=images, given=labels, assumed=more)
 
 
 def load_checkpoint(folder, recipe):
@@ -159,7 +166,7 @@ def load_file(path):
             raise InputError(str(error).replace(str(link), str(path))) from error
 
 
-def load_foreign(path, options):
+def load_foreign(path, options, class_names):
     """A generator that somebody else saved with Keras: (generation.Generator, one line on what was assumed).
     It takes noise of any shape, in one or more inputs, and perhaps a label."""
     import keras
@@ -168,16 +175,16 @@ def load_foreign(path, options):
     model = load_file(path)
     tensors = model.inputs
     sizes = [math.prod(tensor.shape[1:]) if None not in tensor.shape[1:] else 0 for tensor in tensors]
-    label_at, form = label_input(tensors, sizes, options.label, path)
-    if 0 in sizes or not layout(model.outputs[0].shape[1:]):
+    label_at, form = label_input(tensors, sizes, options.label, path, len(class_names))
+    if 0 in sizes or not pictures.layout(model.outputs[0].shape[1:]):
         shapes = f"{[tuple(tensor.shape) for tensor in tensors]} into {tuple(model.outputs[0].shape)}"
         raise InputError(f"{path} is no generator of single gray images: it turns {shapes}; {EXPECTED}")
-    known = {"none": 0, "one-hot": sizes[label_at or 0]}.get(form, len(datasets.CLASS_NAMES))
+    known = {"none": 0, "one-hot": sizes[label_at or 0]}.get(form, len(class_names))
     if form == "number":  # an embedding says how many
         known = min(
             [known] + [each.input_dim for each in model._flatten_layers() if hasattr(each, "input_dim")]
         )
-    names = datasets.CLASS_NAMES[:known]
+    names = class_names[:known]
     latent_dim = sum(size for index, size in enumerate(sizes) if index != label_at)
     latent_dim -= len(names) if form.startswith("in-noise") else 0
 
@@ -197,12 +204,12 @@ def load_foreign(path, options):
         return keras.tree.pack_sequence_as(getattr(model, "input", tensors[0]), values)
 
     def first_output(outputs):
-        return to_gray(np.asarray(keras.tree.flatten(outputs)[0], "float32"))
+        return pictures.to_gray(np.asarray(keras.tree.flatten(outputs)[0], "float32"))
 
     raw = generation.Generator(model, latent_dim, names, feed, first_output)
     labels = np.arange(256) % max(1, len(names))
     probe = generation.sample_images(raw, generation.sample_noise(0, 256, latent_dim), labels)
-    pixels = options.pixels or pixel_range(probe, path)
+    pixels = options.pixels or pictures.pixel_range(probe, path)
     cut, notes = border_crop(data.RANGES[pixels][1](probe), options.fit)
 
     def read(outputs):
@@ -214,13 +221,13 @@ def load_foreign(path, options):
     return dataclasses.replace(raw, read=read), f"assumed {'; '.join(assumed)}"
 
 
-def label_input(tensors, sizes, form, path):
+def label_input(tensors, sizes, form, path, classes):
     """Which input takes the label, and in which of LABEL_FORMS: (index or None, form)."""
-    kinds = {"number": lambda size: size == 1, "one-hot": lambda size: 1 < size <= len(datasets.CLASS_NAMES)}
+    kinds = {"number": lambda size: size == 1, "one-hot": lambda size: 1 < size <= classes}
     found = []
     for index, (tensor, size) in enumerate(zip(tensors, sizes, strict=True)):
         named = any(word in tensor.name.lower() for word in LABEL_WORDS)
-        likely = (named, "int" in str(tensor.dtype), size == 1, size == len(datasets.CLASS_NAMES))
+        likely = (named, "int" in str(tensor.dtype), size == 1, size == classes)
         fitting = [kind for kind, fits in kinds.items() if fits(size) and form in (None, kind)]
         found += [(likely, index, kind) for kind in fitting]
     if form in ("none", "in-noise", "in-noise-first") or (form is None and len(tensors) == 1):
@@ -230,22 +237,6 @@ def label_input(tensors, sizes, form, path):
         shapes = [(tensor.name, tuple(tensor.shape)) for tensor in tensors]
         raise InputError(f"{path}: none or several inputs {shapes} could be the label; say --label-as none")
     return found[0][1:]
-
-
-def pixel_range(images, what):
-    """How pixels of any shape, which may overshoot a little, are written: key of data.RANGES."""
-    low, high = np.percentile(np.asarray(images[:500], "float32"), (0.1, 99.9))
-    if images.dtype == np.uint8 or (low > -20 and 16 < high < 300):
-        return "byte"
-    if images.dtype == bool or (low > -0.1 and high < 1.5):
-        return "unit"
-    halves = -0.6 < low < -0.45 and high < 0.6  # x / 255 - 0.5
-    if -1.5 < low and high < 1.5 and not halves:
-        return "tanh"
-    raise InputError(
-        f"{what} has pixels from {low:.5g} to {high:.5g}, which fits none of the usual ranges, or several. "
-        "Say which with --pixels: unit for [0, 1], tanh for [-1, 1], byte for [0, 255]; or convert them"
-    )
 
 
 def border_crop(images, fit):
@@ -263,107 +254,18 @@ def border_crop(images, fit):
     return (slice(None), *(slice(start, start + SIZE) for start in starts)), notes
 
 
-def layout(shape):
-    """(height, width) of images (N, *shape), or None: 1, 3, 4 or no channels, last or first, or flat."""
-    if len(shape) == 1 and shape[0] in (784, 1024, 4096):
-        return (math.isqrt(shape[0]),) * 2
-    if len(shape) == 3:
-        shape = shape[:2] if shape[2] in (1, 3, 4) else shape[1:] if shape[0] in (1, 3, 4) else ()
-    return tuple(shape) if len(shape) == 2 and all(shape) and min(shape) >= 8 else None
-
-
-def to_gray(images):
-    """Images of any layout() as (N, height, width); of color the brightness, transparency laid on black."""
-    size = layout(images.shape[1:])
-    if images.ndim < 4 or 1 in (images.shape[1], images.shape[3]):
-        return images.reshape(-1, *size)
-    red, green, blue, *alpha = np.moveaxis(images, -1 if images.shape[1:3] == size else 1, 0)
-    gray = 0.299 * red + 0.587 * green + 0.114 * blue
-    gray = gray * (alpha[0] / max(1, alpha[0].max())) if alpha else gray
-    return np.rint(gray).astype("uint8") if images.dtype == np.uint8 else gray
-
-
 def normal_form(images, what, options):
     """Images in any layout() as (uint8 (N, height, width, 1), notes)."""
-    what = f"{what} {images.dtype} {images.shape}"
-    if not layout(images.shape[1:]) or not len(images) or images.dtype.kind not in "biuf":
-        raise InputError(f"{what}, expected numbers (N, {SIZE}, {SIZE}, 1) or (N, {SIZE**2})")
-    if not np.isfinite(images).all():
-        raise InputError(f"{what} holds values that are NaN or infinite")
-    gray = to_gray(images)
-    pixels = options.pixels or pixel_range(gray, what)
-    cut, notes = border_crop(data.RANGES[pixels][1](gray), options.fit)
+    gray, pixels = pictures.to_bytes(images, what, options.pixels)
+    cut, notes = border_crop(gray, options.fit)
     notes = ([f"pixels: {pixels}"] if images.dtype != np.uint8 else []) + notes
-    return data.RANGES[pixels][1](gray)[cut][..., None], notes
+    return gray[cut][..., None], notes
 
 
-def read_images(path):
-    """Images of a file or folder, as they are there, with labels: (array, int64 (N,) or None, notes)."""
-    if path.is_dir():
-        return _read_folder(path)
-    if path.suffix.lower() not in (".npz", ".npy"):
-        raise InputError(f"{path} is something else; {EXPECTED}")
+def known_labels(array, class_names):
+    """Labels int64 (N,) of what pictures.is_label() holds for labels, or None where these are no classes."""
+    labels, names = pictures.class_names(array)
     try:
-        loaded = np.load(path, allow_pickle=False)  # a pickle can run code
-        arrays = {"images": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
-    except Exception as error:  # damaged zips and headers raise a dozen kinds
-        raise InputError(f"{path} cannot be read as plain arrays ({error})") from error
-    found = ["images"] if "images" in arrays else [name for name in arrays if layout(arrays[name].shape[1:])]
-    if len(found) != 1 or not arrays[found[0]].ndim:
-        listing = ", ".join(f"{name} {array.dtype} {array.shape}" for name, array in arrays.items())
-        raise InputError(f"{path} holds {listing or 'nothing'}; expected one array of images, named `images`")
-    images = arrays.pop(found[0])
-    notes = [] if found == ["images"] else [f"images from `{found[0]}`"]
-    named = [name for name in arrays if name.lower() in LABEL_NAMES]
-    for name in named or arrays:
-        labels = as_labels(arrays[name], len(images))
-        if labels is not None:
-            return images, labels, notes + ([] if name == "labels" else [f"labels from `{name}`"])
-        if named:
-            expected = f"{len(images)} classes as numbers, names or one-hot"
-            raise InputError(f"{path}: {name} is {arrays[name].shape}, expected {expected}")
-    return images, None, notes
-
-
-def _read_folder(path):
-    from PIL import Image, ImageOps
-
-    found = [*path.glob("*"), *path.glob("*/*")]
-    found = sorted(item for item in found if item.suffix.lower() in PICTURES)
-    found = [item for item in found if not any(part.startswith(".") for part in item.relative_to(path).parts)]
-    pictures = []
-    for item in found:
-        try:
-            with Image.open(item) as opened:
-                picture = ImageOps.exif_transpose(opened)
-                if picture.mode.startswith("I"):  # 16 bits a pixel
-                    picture = Image.fromarray((np.asarray(picture) / 257).astype("uint8"))
-                black = Image.new("RGBA", picture.size, "black")
-                shown = Image.alpha_composite(black, picture.convert("RGBA"))
-                pictures.append(np.asarray(shown.convert("L")))
-        except Exception as error:  # each format has exceptions of its own
-            raise InputError(f"{item} cannot be read as a picture ({error})") from error
-    sizes = sorted({picture.shape for picture in pictures})
-    if len(sizes) != 1:
-        what = f"pictures of {len(sizes)} sizes, like {sizes[0]} and {sizes[-1]}" if sizes else "no pictures"
-        raise InputError(f"{path} holds {what}; {EXPECTED}")
-    labels = as_labels(np.array([item.parent.name for item in found]), len(found))
-    notes = [f"{len(found):,} pictures"] + (["labels from their folders"] if labels is not None else [])
-    return np.stack(pictures), labels, notes
-
-
-def as_labels(array, count):
-    """Labels int64 (count,), or None: of numbers or names (N,) or (N, 1), or one-hot rows."""
-    classes = len(datasets.CLASS_NAMES)
-    if array.ndim not in (1, 2) or len(array) != count or not array.size:
-        return None
-    rows = array.reshape(count, -1)
-    if rows.shape[1] > 1:
-        numbers = rows.dtype.kind in "biuf" and rows.shape[1] <= classes and np.isin(rows, (0, 1)).all()
-        return rows.argmax(1) if numbers and (rows.sum(1, dtype="float64") == 1).all() else None
-    names, places = np.unique(rows[:, 0], return_inverse=True)
-    try:
-        exact = [f"{name:.0f}" if array.dtype.kind == "f" and name % 1 == 0 else str(name) for name in names]
-        return np.array([datasets.class_index(name) for name in exact], "int64")[places]
+        return np.array([datasets.class_index(name, class_names) for name in names], "int64")[labels]
     except InputError:
         return None

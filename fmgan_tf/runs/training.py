@@ -11,7 +11,7 @@ import imageio.v3 as imageio
 import numpy as np
 import tensorflow as tf
 
-from fmgan_tf import Diverged, data, features, gan, losses, models, plots, recipes
+from fmgan_tf import Diverged, data, features, gan, losses, models, own_data, plots, recipes
 from fmgan_tf.runs import callbacks, distribute, terminal
 from fmgan_tf.runs import folder as run_folder
 from fmgan_tf.runs.folder import RunError
@@ -53,13 +53,11 @@ def train(
         raise RunError(f"{output} holds {own[0]}, which no run of it wrote. Choose another folder (--output)")
     if epochs is None and minutes is None:
         minutes = recipe.minutes
+    recipe = fitted(recipe, dataset)
     record = {"recipe": dataclasses.asdict(recipe), "overrides": changed(recipe), "seed": seed}
     record |= {"deterministic": deterministic, "epochs": epochs, "minutes": minutes, "data": dataset.source}
-    record |= {
-        "dataset": dataset.name,
-        "class_names": list(dataset.class_names),
-        "fingerprint": dataset.fingerprint,
-    }
+    record |= {"dataset": dataset.name, "class_names": list(dataset.class_names)}
+    record |= {"fingerprint": dataset.fingerprint, "data_argument": dataset.argument}
     return _run(output, record, dataset, strategy, verbose, resumed=False)
 
 
@@ -92,6 +90,19 @@ def resume(output, dataset, epochs=None, minutes=None, strategy=None, verbose=Tr
     return _run(output, record, dataset, strategy, verbose, resumed=True)
 
 
+def fitted(recipe, dataset):
+    """The recipe for this Dataset: with as many classes as it has and, on one's own images, without patience,
+    for val_fid is not measured on them. InputError for a conditional one where there are no classes."""
+    if not dataset.is_own:
+        return recipe
+    if recipe.conditional and not dataset.is_labeled:
+        what = "no classes: put the pictures of each into a folder of its own"
+        raise RunError(f"{recipe.name} learns classes, and {dataset.name} has {what}. Or train dcgan")
+    classes = len(dataset.class_names)
+    classes = classes if recipe.classes == recipes.Recipe.classes else min(recipe.classes, classes)
+    return dataclasses.replace(recipe, classes=classes, patience=0)
+
+
 def changed(recipe):
     """The settings in which a recipe differs from the named one, dict."""
     named = recipes.RECIPES.get(recipe.name, recipe)
@@ -114,12 +125,16 @@ def _run(output, record, dataset, strategy, verbose, resumed):
         model = gan.build(
             recipe, record["seed"], *[] if alone else [functools.partial(distribute.adapt, recipe.batch_size)]
         )
-        model.measure_fid(*features.classifier_extractor(recipe.pixels))
-    images, labels, validation = training_data(recipe, dataset, model.fid.dimensions)
+        if not dataset.is_own:  # FID-FMNIST is of nothing else
+            model.measure_fid(*features.classifier_extractor(recipe.pixels))
+    images, labels, validation = training_data(recipe, dataset, model.fid and model.fid.dimensions)
+    scaled = tf.constant(data.RANGES[recipe.pixels][0](np.arange(256)))  # bytes take a quarter of the memory
 
     def stream(first_step):
         batches = data.batches(images, recipe.batch_size, record["seed"], first_step, labels)
-        return distribute.split(batches, recipe.batch_size, strategy)
+        scale = lambda images, *labels: (tf.gather(scaled, tf.cast(images, "int32")), *labels)  # noqa: E731
+        batches = batches.map(scale if recipe.conditional else lambda images: scale(images)[0])
+        return distribute.split(data.without_autotune(batches), recipe.batch_size, strategy)
 
     stream(0)  # refuses batch sizes
     record |= {"replicas": strategy.num_replicas_in_sync, "versions": run_folder.versions()}
@@ -135,6 +150,11 @@ def _run(output, record, dataset, strategy, verbose, resumed):
             if verbose:
                 what = f"Going on with {output}" if resumed else f"Training {recipe.name} into {output}"
                 terminal.say(f"{what}, on {dataset.source}. Ctrl-C stops and saves.")
+            if dataset.is_own and not resumed:
+                problems = own_data.problems(dataset)
+                plots.save_figure(folder / "preview.png", plots.show_dataset(dataset, problems))
+                for problem in problems if verbose else []:
+                    terminal.say(f"Note: {problem}.")
             record = _fit(folder, record, recipe, model, stream, validation, verbose, resumed)
     except OSError as error:
         cause = os.strerror(error.errno) if error.errno else error
@@ -153,15 +173,14 @@ def _run(output, record, dataset, strategy, verbose, resumed):
 
 
 def training_data(recipe, dataset, dimensions):
-    """What a recipe is trained on and watched by: (images, labels, validation), float32 tensor (N, height,
-    width, 1) in the range of its generator, the only copy; int64 (N,) or None; and what fit() takes as
-    validation_data, features of real images, None where there are no more than their `dimensions`. The test
-    images are kept for the final score: whoever picks an epoch or a recipe by val_fid has not seen them."""
-    scale, _ = data.RANGES[recipe.pixels]
+    """What a recipe is trained on and watched by: (images, labels, validation), uint8 tensor (N, height,
+    width, 1), the only copy; int64 (N,) or None; and what fit() takes as validation_data, features of real
+    images, None where there are no more than their `dimensions` or these are None. The test images are kept
+    for the final score: whoever picks an epoch or a recipe by val_fid has not seen them."""
     dataset, watched, watched_labels = data.split_dataset(dataset, recipe.classes)
-    images = tf.constant(scale(data.resize(dataset.train_images, recipe.image_size)))
+    images = tf.constant(data.resize(dataset.train_images, recipe.image_size))
     labels = dataset.train_labels if recipe.conditional else None
-    if len(watched) <= dimensions:
+    if dimensions is None or len(watched) <= dimensions:
         return images, labels, None
     watched, _ = features.classifier_features(watched, "features of validation images")
     validation = (watched, watched_labels) if recipe.conditional else watched
@@ -253,6 +272,8 @@ def draw_curves(run, recipe):
     """losses.png, from steps.csv."""
     header, table = run_folder.read_csv(run.folder / "steps.csv")
     steps = dict(zip(header, table.T, strict=True))
-    weights = recipe.label_weight / (1 + recipe.label_decay * steps["step"])
-    chance = losses.chance_losses(recipe.loss, weights * np.log(recipe.classes))
+    cost = recipe.label_weight / (1 + recipe.label_decay * steps["step"]) * np.log(recipe.classes)
+    acts = [losses.chance_losses(name, cost) for name in (recipe.loss, recipe.second_loss)]
+    later = bool(recipe.second_epoch) & (steps["step"] > recipe.second_epoch * run.steps_per_epoch)
+    chance = [np.where(later, after, before) for before, after in zip(*acts, strict=True)]
     plots.save_figure(run.folder / "losses.png", plots.show_training_curves(steps, chance, recipe.name))
