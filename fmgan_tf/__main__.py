@@ -1,4 +1,5 @@
-"""The command line, python -m fmgan_tf: list, data, train, generate, evaluate, analyze, page and race.
+"""The command line, python -m fmgan_tf: list, data, train, generate, evaluate, analyze, page,
+export and race.
 
 `--help` and most errors come without TensorFlow.
 """
@@ -23,6 +24,7 @@ EXAMPLES = {
     "evaluate": ("evaluate cgan", "evaluate images.npz --json --output runs/scores"),
     "analyze": ("analyze cgan --output runs/report", "analyze mine.keras --pixels tanh --output runs/mine"),
     "page": ("page cgan --output page.html", "page runs/cgan --output mine.html"),
+    "export": ("export cgan --format onnx --output cgan-onnx", "export runs/cgan --format tflite --output a"),
     "race": ("race", "race --recipes cgan dcgan --minutes 1 --seeds 3"),
 }
 
@@ -117,6 +119,8 @@ def parser():
     train("--deterministic", action="store_true", help=text)
     text = "one device (default), all GPUs of this machine, or all machines in TF_CONFIG"
     train("--strategy", choices=("one", "mirrored", "multiworker"), default="one", help=text)
+    text = "losses, scores and sample grids for TensorBoard, in the run folder; takes the package tensorboard"
+    train("--tensorboard", action="store_true", help=text)
     train("--data", help=f"what to train on (default: {datasets.DEFAULT}): {own_data.FORMS}")
     text = "change a setting; repeatable"
     train("--set", type=_setting, action="append", default=[], metavar="NAME=VALUE", help=text)
@@ -153,6 +157,12 @@ def parser():
     page = add("page", "Write one web page in which a generator itself runs, offline.")
     page("source", type=_path, help="a run folder or a shipped model")
     page("--output", type=_file(".html"), required=True, help="FILE.html")
+
+    export = add("export", "Write a generator in a form that other programs load, with a model card.")
+    export("source", type=_path, help="a run folder or a shipped model")
+    text = "onnx takes the packages onnx and tf2onnx"
+    export("--format", choices=("onnx", "tflite", "saved_model"), required=True, help=text)
+    export("--output", type=_folder, required=True, help="folder")
 
     race = add("race", "Train contenders for equal time and compare their images along the way.")
     text = "recipes on ten classes, tutorial, prototype, or rungs of the ladder (notebook 07)"
@@ -200,12 +210,12 @@ def command_train(arguments):
     known, size = (None, recipe.image_size) if not arguments.resume else _data_of(folder.read_record(output))
     dataset = own_data.load(arguments.data or known or datasets.DEFAULT, size)
     if arguments.resume:
-        record = training.resume(output, dataset, epochs, minutes, strategy)
-    else:
-        seed, deterministic = arguments.seed or 0, arguments.deterministic
-        record = training.train(
-            recipe, dataset, arguments.output, seed, epochs, minutes, deterministic, strategy
+        record = training.resume(
+            output, dataset, epochs, minutes, strategy, tensorboard=arguments.tensorboard
         )
+    else:
+        how = arguments.seed or 0, epochs, minutes, arguments.deterministic, strategy
+        record = training.train(recipe, dataset, arguments.output, *how, tensorboard=arguments.tensorboard)
     fid = "" if record["val_fid"] is None else f", FID-FMNIST {record['val_fid']:.2f} against training images"
     folder = record["folder"]
     terminal.say(
@@ -316,6 +326,15 @@ def command_page(arguments):
 
     page.write(source, arguments.output)
     print(f"Wrote {arguments.output}, {arguments.output.stat().st_size / 1e6:.1f} MB; open it in a browser")
+
+
+def command_export(arguments):
+    source = sources.open(arguments.source)
+    terminal.start_tensorflow()
+    from fmgan_tf.runs import export
+
+    path = export.export(source, arguments.output, arguments.format)
+    print(f"Wrote {path}, and a model card beside it: README.md")
 
 
 def command_race(arguments):

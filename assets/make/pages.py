@@ -56,6 +56,11 @@ COURSE = {  # notebook: title, what the reader can do after it, what happens in 
         "compare systems fairly, and find what limits a step",
         "from a well-known tutorial to cgan, change by change; a verdict; what limits a step",
     ),
+    "09": (
+        "Your own images",
+        "train on a folder of your own, and measure it by features of its own",
+        "from pictures to a dataset, what will hurt, training, scores with a floor, few images",
+    ),
 }
 
 

@@ -20,7 +20,7 @@ import script
 import shrink
 
 from fmgan_tf import InputError, generation, plots, race, recipes, write_whole
-from fmgan_tf.runs import training
+from fmgan_tf.runs import export, training
 from fmgan_tf.runs.folder import read_record, sample_paths, write_record
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -139,6 +139,9 @@ def main():
         keep(arguments.run, arguments.group)
     for path in pages.PAGES:
         path.write_text(fill(path.read_text()))
+    for name in generation.shipped():
+        card = generation.ASSETS / name / "README.md"
+        card.write_text(export.card(card.parent))
 
 
 if __name__ == "__main__":

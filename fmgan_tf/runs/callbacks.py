@@ -11,8 +11,10 @@ import sys
 import threading
 import time
 
+import imageio.v3 as imageio
 import keras
 import numpy as np
+import tensorflow as tf
 from tqdm import tqdm
 
 from fmgan_tf import data, generation, plots
@@ -298,6 +300,29 @@ class Samples(RunCallback):
             images = self.to_pixels(model.generate(self.inputs))
             sheet = plots.tile(images, self.columns, scale=2 if images.shape[1] < 64 else 1)
             plots.save_png(self.run.folder / name, sheet)
+
+
+class TensorBoard(keras.callbacks.TensorBoard):
+    """Keras's, for the epochs; every fiftieth step and the sample grids go beside it, by the run's own count,
+    which a resumed run goes on with."""
+
+    def __init__(self, run):
+        super().__init__(run.folder / "tensorboard", write_graph=False)
+        self.run, self.steps = run, tf.summary.create_file_writer(str(run.folder / "tensorboard" / "steps"))
+
+    def on_train_batch_end(self, batch, logs=None):
+        super().on_train_batch_end(batch, logs)
+        if self.run.step % 50 == 0:
+            with self.steps.as_default(self.run.step):
+                for name, value in logs.items():
+                    tf.summary.scalar(name, value)
+
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, logs)
+        grid = self.run.folder / "samples" / f"epoch_{epoch + 1:03d}.png"
+        if grid.exists():
+            with self.steps.as_default(self.run.step):
+                tf.summary.image("samples", imageio.imread(grid, mode="L")[None, ..., None])
 
 
 class Checkpoints(RunCallback):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import importlib.util
 import os
 import pathlib
 import sys
@@ -27,6 +28,7 @@ def train(
     deterministic=False,
     strategy=None,
     verbose=True,
+    tensorboard=False,
 ):
     """Trains a recipes.Recipe on a datasets.Dataset into a new run folder.
 
@@ -39,6 +41,7 @@ def train(
             epochs, machine, thread count and versions then give equal bits, interrupted or not. Slower.
         strategy: see distribute.build_strategy. The batch is split among its replicas; of several workers the
             first keeps the run.
+        tensorboard: write what TensorBoard shows, also when the run is resumed.
     Returns:
         dict, the content of run.json, and "folder"; for a run that a signal stopped "signal", its number.
     Raises:
@@ -58,10 +61,11 @@ def train(
     record |= {"deterministic": deterministic, "epochs": epochs, "minutes": minutes, "data": dataset.source}
     record |= {"dataset": dataset.name, "class_names": list(dataset.class_names)}
     record |= {"fingerprint": dataset.fingerprint, "data_argument": dataset.argument}
+    record |= {"tensorboard": True} if tensorboard else {}
     return _run(output, record, dataset, strategy, verbose, resumed=False)
 
 
-def resume(output, dataset, epochs=None, minutes=None, strategy=None, verbose=True):
+def resume(output, dataset, epochs=None, minutes=None, strategy=None, verbose=True, tensorboard=False):
     """Goes on with a run, from its newest checkpoint, see train.
 
     Args:
@@ -74,9 +78,9 @@ def resume(output, dataset, epochs=None, minutes=None, strategy=None, verbose=Tr
     output = pathlib.Path(output)
     record = run_folder.read_record(output)
     recipe = recipes.from_record(record["recipe"])
-    if not (hasattr(models, recipe.generator) and hasattr(models, recipe.discriminator)):
-        missing = f"no {recipe.generator} and {recipe.discriminator} in models.py"
-        raise RunError(f"{output} cannot be resumed: {missing}")
+    networks = [recipe.generator, recipe.discriminator, *filter(None, [recipe.second_discriminator])]
+    if missing := [name for name in networks if not hasattr(models, name)]:
+        raise RunError(f"{output} cannot be resumed: no {' and '.join(missing)} in models.py")
     if record.get("fingerprint", dataset.fingerprint) != dataset.fingerprint:
         before = f"{record['dataset']} ({record['data']}, fingerprint {record['fingerprint'][:12]})"
         now = f"{dataset.name} ({dataset.source}, fingerprint {dataset.fingerprint[:12]})"
@@ -87,6 +91,7 @@ def resume(output, dataset, epochs=None, minutes=None, strategy=None, verbose=Tr
         record |= {"epochs": epochs, "minutes": minutes}
     elif record["epochs"] is None and record["minutes"] is None:
         record["minutes"] = recipe.minutes
+    record |= {"tensorboard": True} if tensorboard else {}
     return _run(output, record, dataset, strategy, verbose, resumed=True)
 
 
@@ -118,6 +123,8 @@ def _run(output, record, dataset, strategy, verbose, resumed):
     if workers and record["minutes"] is not None:
         why = "the clocks of several workers never agree"
         raise RunError(f"minutes is {record['minutes']:g}, expected epochs: {why} (--epochs)")
+    if record.get("tensorboard") and not importlib.util.find_spec("tensorboard"):
+        raise RunError("--tensorboard needs the package tensorboard: pip install tensorboard")
     if record.get("deterministic"):
         tf.config.experimental.enable_op_determinism()
     alone = strategy is tf.distribute.get_strategy()
@@ -198,7 +205,8 @@ def _fit(folder, record, recipe, model, stream, validation, verbose, resumed):
     early, best = callbacks.EarlyStopping(recorder, recipe.patience), callbacks.BestWeights(recorder)
     around = [recorder, callbacks.Limits(run), interruption]
     around += [early, best] if recipe.patience else []
-    around += [samples, checkpoints] + ([callbacks.Progress(run, recorder)] if verbose else [])
+    around += [samples, *([callbacks.TensorBoard(run)] if record.get("tensorboard") else [])]
+    around += [checkpoints] + ([callbacks.Progress(run, recorder)] if verbose else [])
     model.stop_training = False
     if resumed and recipe.patience:
         best.restore(model)  # better to know now than at the end whether it can be read
