@@ -76,12 +76,14 @@ def _of_tfds(name):
         raise InputError(what) from error
     kinds = builder.info.features
     shape = kinds["image"].shape if "image" in kinds else ()
-    if len(shape) != 3 or None in shape or "train" not in builder.info.splits:
+    if len(shape) != 3 or None in shape:
         raise InputError(f"--data {name} has no images of one size to train on; it takes {FORMS}")
     try:
         builder.download_and_prepare()
     except Exception as error:  # of the network, TFDS and the file system, each with their own
         raise InputError(f"TFDS cannot fetch {name} ({error})") from error
+    if "train" not in builder.info.splits:  # which may be known only now
+        raise InputError(f"--data {name} has {', '.join(builder.info.splits)}, expected `train`")
     parts = []
     for split in ("train", "test"):
         if split in builder.info.splits:

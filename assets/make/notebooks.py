@@ -50,7 +50,7 @@ def attach(notebook):
                 content = base64.b64encode((ROOT / origin).read_bytes()).decode()
                 cell.attachments = cell.get("attachments", {}) | {name: {"image/png": content}}
             elif pictures := drawn(cells[origin]):  # UMAP is not installed everywhere
-                cell.attachments[name] = {"image/png": pictures[0]}
+                cell.attachments = cell.get("attachments", {}) | {name: {"image/png": pictures[0]}}
 
 
 def execute(path):

@@ -273,9 +273,10 @@ def evaluate(source, dataset, samples=10_000, seed=0, extractor="classifier", ou
     fewest = int((extractors.dimensions + 2) / 0.95) + 1  # the jackknife leaves out a twentieth
     sets = compare(source, dataset, samples, seed, fewest, with_floor=True, extractors=extractors)
     labels = "asked for" if sets.asked else "recognized by the classifier, for none were asked for"
+    labels = labels if dataset.is_labeled else "none"
     report = {"source": source.name, "remarks": sets.remarks, "samples": len(sets.generated.images)}
     report |= {"real_samples": len(sets.real.images), "seed": seed, "labels": labels, "extractor": extractor}
-    report["classes"] = class_scores(sets)
+    report["classes"] = class_scores(sets) if dataset.is_labeled else {}
     report["scores"] = _scores(sets, extractor, seed)
     report |= {
         "data": dataset.source,
@@ -325,13 +326,15 @@ def _write(output, report, sets):
     """evaluation.json and figures."""
     output.mkdir(parents=True, exist_ok=True)
     write_whole(output / "evaluation.json", json.dumps(report, indent=2))
-    distances = [row[sets.extractors.key] for row in report["classes"].values()]
-    columns = [[row[key] for row in distances] for key in ("value", "standard_error", "floor")]
-    title = f"{report['source']}: per class, {report['labels']}"
-    bars = plots.show_class_bars(
-        list(report["classes"]), *np.array(columns, "float64"), sets.extractors.distance, title
-    )
-    plots.save_figure(output / "classes.png", bars)
+    if classes := report["classes"]:
+        rows, keys = (
+            [row[sets.extractors.key] for row in classes.values()],
+            ("value", "standard_error", "floor"),
+        )
+        columns = np.array([[row[key] for row in rows] for key in keys], float)
+        title = f"{report['source']}: per class, {report['labels']}"
+        bars = plots.show_class_bars(list(classes), *columns, sets.extractors.distance, title)
+        plots.save_figure(output / "classes.png", bars)
     search = NearestNeighbors(n_neighbors=5, algorithm="brute").fit(sets.real.features)
     order = np.argsort(search.kneighbors(sets.generated.features)[0].mean(1))
     chosen = sets.generated.images[np.concatenate([order[:40], order[-40:][::-1]])]
@@ -363,6 +366,8 @@ def table(report):
             cell(row["floor"], row["floor_standard_error"]),
         )
         lines.append(f"{name(key):<32}{own:>24}{below:>24}{row['samples']:>9,}")
+    if not report["classes"]:
+        return "\n".join(lines)
     titles = {"recognized_share": "recognized", "label_agreement": "agreement"}
     columns = list(next(iter(report["classes"].values())))
     lines += [

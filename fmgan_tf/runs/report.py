@@ -88,7 +88,8 @@ def _embeddings(sets, seed):
     images, labels, seen, _ = map(np.concatenate, zip(*halves, strict=True))
     is_real = np.arange(len(images)) < len(halves[0][0])
     columns, found = {"real": is_real.astype(int), "label": labels}, {}
-    spaces = {"pixels": data.to_unit_range(images).reshape(len(images), -1), "classifier features": seen}
+    kind = "label-free" if sets.extractors.classifier is None else "classifier"
+    spaces = {"pixels": data.to_unit_range(images).reshape(len(images), -1), f"{kind} features": seen}
     for space, method in itertools.product(spaces, analysis.EMBEDDINGS):
         title = f"{method} of {space}"
         progress(title)
