@@ -308,7 +308,7 @@ def command_evaluate(arguments):
     report = evaluation.evaluate(source, dataset, *how)
     print(json.dumps(report, indent=2) if arguments.json else evaluation.table(report))
     if output and not arguments.json:
-        print(f"\nWrote evaluation.json, classes.png and realism.png to {output}")
+        print(f"\nWrote evaluation.json and figures to {output}")
 
 
 def command_analyze(arguments):

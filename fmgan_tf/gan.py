@@ -207,6 +207,8 @@ class ConditionalGAN(GAN):
     https://arxiv.org/abs/2006.10738; second logits: Odena et al. 2017, https://arxiv.org/abs/1610.09585.
     """
 
+    recognition = 1.0  # how many times as much the discriminator's part of the second logits weighs
+
     def __init__(self, *networks, shift=0, label_weight=0.0, label_decay=0.0, **settings):
         super().__init__(*networks, **settings)
         self.shift, self.label_weight, self.label_decay = shift, label_weight, label_decay
@@ -220,7 +222,7 @@ class ConditionalGAN(GAN):
             real_logits, real_cost = self.discriminate(real_images, labels)
             generated_logits, generated_cost = self.discriminate(generated_images, labels)
             discriminator_loss = self.adversarial_loss.discriminator(real_logits, generated_logits)
-            discriminator_loss += real_cost
+            discriminator_loss += self.recognition * real_cost
             if self.adversarial_loss.penalty:
                 judge = lambda images: self.discriminate(images, labels)[0]  # noqa: E731
                 discriminator_loss += self.adversarial_loss.penalty(judge, real_images, generated_images)
@@ -284,6 +286,7 @@ def build(recipe, seed=0, adapt=lambda kind: kind):
         keras.utils.set_random_seed(seed + 1)
         optimizer = adam(recipe.second_discriminator_learning_rate, recipe.beta_1, recipe.beta_2)
         discriminator = getattr(models, recipe.second_discriminator)(**sizes)
+        model.recognition = recipe.second_recognition
         return discriminator, optimizer, losses.LOSSES[recipe.second_loss]
 
     if recipe.second_epoch and not recipe.patience:

@@ -103,12 +103,9 @@ LOSSES = {
 }
 
 
-def chance_losses(name, label_cost=0.0):
-    """The (discriminator's, generator's) loss, a key of LOSSES, where the discriminator only guesses.
-
-    All logits are 0 then; label_cost, float or array, is what guessing the class costs either network beside:
-    label_weight * ln(classes).
-    """
+def chance_losses(name):
+    """The (discriminator's, generator's) loss, a key of LOSSES, where the discriminator guesses: all logits
+    are 0 then. Guessing the class costs either network label_weight * ln(classes) more."""
     zero = keras.ops.zeros((1, 1))
     loss = LOSSES[name]
-    return float(loss.discriminator(zero, zero)) + label_cost, float(loss.generator(zero)) + label_cost
+    return float(loss.discriminator(zero, zero)), float(loss.generator(zero))

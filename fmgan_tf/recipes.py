@@ -30,8 +30,8 @@ class Recipe:
     ema_decay: of the generator's moving average; 0 turns it off.
     patience: stop after so many epochs without a lower val_fid, and restore the best weights; 0 turns it off.
     second_epoch, second_discriminator, ...: after so many epochs another discriminator takes over, which
-        learns alone for one epoch; then both play on, by that loss, at these rates. Never with 0, or with a
-        patience.
+        learns alone for one epoch; then both play on, by that loss, at these rates, and the cost of classes
+        weighs second_recognition times as much for it as for the generator. Never with 0, or a patience.
     shift, label_weight, label_decay: see gan.ConditionalGAN; 0 turns each off.
     """
 
@@ -61,6 +61,7 @@ class Recipe:
     second_discriminator: str = ""
     second_epoch: int = _setting(0, 0)
     second_loss: str = _choice("non_saturating", *LOSSES)
+    second_recognition: float = _setting(3.0, 0.0, 100.0)
     second_generator_learning_rate: float = _setting(2e-4, 1e-9, 1.0)
     second_discriminator_learning_rate: float = _setting(4e-4, 1e-9, 1.0)
 

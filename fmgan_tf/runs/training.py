@@ -281,7 +281,8 @@ def draw_curves(run, recipe):
     header, table = run_folder.read_csv(run.folder / "steps.csv")
     steps = dict(zip(header, table.T, strict=True))
     cost = recipe.label_weight / (1 + recipe.label_decay * steps["step"]) * np.log(recipe.classes)
-    acts = [losses.chance_losses(name, cost) for name in (recipe.loss, recipe.second_loss)]
+    acts = [losses.chance_losses(name) for name in (recipe.loss, recipe.second_loss)]
     later = bool(recipe.second_epoch) & (steps["step"] > recipe.second_epoch * run.steps_per_epoch)
-    chance = [np.where(later, after, before) for before, after in zip(*acts, strict=True)]
+    costs = np.where(later, recipe.second_recognition * cost, cost), cost
+    chance = [np.where(later, *pair[::-1]) + own for *pair, own in zip(*acts, costs, strict=True)]
     plots.save_figure(run.folder / "losses.png", plots.show_training_curves(steps, chance, recipe.name))
