@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from fmgan_tf import InputError, generation
+from fmgan_tf import InputError, generation, plots
 from fmgan_tf.runs import page, sources
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -60,6 +60,40 @@ def test_the_page_is_whole_and_asks_nobody(written):
         text = path.read_text()
         assert "default-src 'none'" in text and not re.search(r"https?://|src=|@import|fetch\(", text)
     assert (written / "cgan.html").stat().st_size < 1.5e6
+
+
+def test_the_page_in_assets_is_that_of_the_shipped_model(written):
+    """By `python -m fmgan_tf page cgan --output assets/cgan/page.html`; the weights are one line."""
+    assert (generation.ASSETS / "cgan" / "page.html").read_text() == (written / "cgan.html").read_text()
+
+
+def contrast(one, two):
+    """Between two colors, #rgb or #rrggbb: from 1 to 21, by https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio."""
+
+    def luminance(color):
+        digits = color[1:] if len(color) == 7 else "".join(2 * digit for digit in color[1:])
+        parts = np.array([int(digits[place : place + 2], 16) for place in (0, 2, 4)]) / 255
+        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+        return linear @ (0.2126, 0.7152, 0.0722)
+
+    dark, light = sorted((luminance(one), luminance(two)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_texts_and_lines_have_contrast_also_in_dark_mode(written):
+    assert contrast("#000", "#fff") == pytest.approx(21) and contrast("#777777", "#fff") == pytest.approx(
+        4.48, abs=0.01
+    )
+    text = (written / "cgan.html").read_text()
+    light, dark = re.findall(r":root \{([^}]*--text[^}]*)\}", text)
+    for theme in (light, dark):
+        colors = dict(re.findall(r"--(\w+): (#\w+)", theme))
+        assert (
+            contrast(colors["text"], colors["page"]) >= 7 and contrast(colors["soft"], colors["page"]) >= 4.5
+        )
+        assert contrast(colors["accent"], colors["page"]) >= 3
+    for color in (plots.BLUE, plots.ORANGE):
+        assert contrast(color, "#ffffff") >= 3
 
 
 def test_what_a_page_cannot_run_is_said():
