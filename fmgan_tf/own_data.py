@@ -125,7 +125,7 @@ def problems(dataset):
         found.append(f"classes out of balance: from {counts.min():,} to {counts.max():,} images")
     border = np.concatenate([images[:, [0, -1]].ravel(), images[:, :, [0, -1]].ravel()])
     if np.median(border) > 127:
-        found.append("white background: the networks take black for empty; invert the images")
+        found.append("white background: shifts fill the border with black; invert the images")
     constant = int((images.min((1, 2, 3)) == images.max((1, 2, 3))).sum())
     if constant:
         found.append(f"of one gray level only: {constant:,}")
