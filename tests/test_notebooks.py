@@ -9,6 +9,7 @@ import re
 import symtable
 import sys
 
+import pages
 import pytest
 import reach
 import stamp
@@ -42,7 +43,8 @@ def test_skeleton(path):
     assert headings[:5] == wanted[:5] and len(headings) > len(wanted)
     last = [heading for heading in headings[-5:] if heading != "What these runs cannot show"]
     assert last[-4:] == wanted[-4:]
-    assert re.search(r"^\*\*Time:\*\* .*minute", text, re.M)
+    minutes = re.search(r"^\*\*Time:\*\* (\d+) minutes to read, .*minute", text, re.M)[1]
+    assert int(minutes) == pages.reading_minutes(path)
     assert "attachment:" in text and "](../" not in re.sub(r"\]\(\.\./[\w./-]+\.ipynb\)", "", text)
     quiz = text[text.index("## Quiz") : text.index("## Exercises")]
     assert quiz.count("<details>") == quiz.count("</details>") == 3
