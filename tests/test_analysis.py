@@ -265,7 +265,7 @@ def test_the_report_without_umap_and_of_few_images(few, tmp_path, monkeypatch):
     np.savez(tmp_path / "a.npz", images=few.test_images[:300])
     report.analyze(sources.open(tmp_path / "a.npz"), few, tmp_path / "out")
     page, _ = read_report(tmp_path / "out")
-    assert "pip install umap-learn" in page and "recognized by the course" in page
+    assert "pip install umap-learn" in page and "recognized by the classifier" in page
     np.savez(tmp_path / "b.npz", images=few.test_images[:50])
     with pytest.raises(InputError, match="gives 50 images.*expected at least 200"):
         report.analyze(sources.open(tmp_path / "b.npz"), few, tmp_path / "out")

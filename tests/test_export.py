@@ -1,6 +1,7 @@
 """Generators in other forms, their model cards, and what TensorBoard is given."""
 
 import importlib.util
+import json
 
 import imageio.v3 as imageio
 import numpy as np
@@ -74,6 +75,15 @@ def test_the_card_that_lies_beside_a_shipped_model_is_that_of_its_records(name):
     text = (generation.ASSETS / name / "README.md").read_text()
     assert text == export.card(generation.ASSETS / name), "run python assets/make/records.py tables"
     assert "FID-FMNIST" in text and "| seed |" in text and "{" not in text
+
+
+def test_the_card_of_a_run_that_was_not_measured(tmp_path):
+    record = json.loads((generation.ASSETS / "dcgan" / "run.json").read_text())
+    own = {"parameters": [1234, 5678], "dataset": "shapes", "fingerprint": "0123456789abcdef"}
+    (tmp_path / "run.json").write_text(json.dumps(record | own))
+    text = export.card(tmp_path)
+    assert "1,234 parameters, trained on shapes" in text and "shapes, 0123456789ab |" in text
+    assert "Not measured" in text and "Xiao" not in text and "arxiv" not in text
 
 
 def test_the_command_says_what_it_wrote(tmp_path, capsys):

@@ -38,6 +38,8 @@ def card(folder, file="generator.keras"):
     text = pathlib.Path(__file__).with_name("card.md").read_text()
     template = jinja2.Template(text, trim_blocks=True, lstrip_blocks=True)
     recipe = recipes.from_record(record["recipe"])
+    count = record["parameters"]  # of both networks; records in assets/ name them
+    record["parameters"] = count["generator"] if isinstance(count, dict) else count[0]
     facts = {"record": record, "recipe": recipe, "report": report, "classes": datasets.CLASS_NAMES}
     facts["names"] = evaluation.NAMES | {"precision": "precision", "recall": "recall"}
     return template.render(file=file, **facts) + "\n"

@@ -158,10 +158,7 @@ def _run(output, record, dataset, strategy, verbose, resumed):
                 what = f"Going on with {output}" if resumed else f"Training {recipe.name} into {output}"
                 terminal.say(f"{what}, on {dataset.source}. Ctrl-C stops and saves.")
             if dataset.is_own and not resumed:
-                problems = own_data.problems(dataset)
-                plots.save_figure(folder / "preview.png", plots.show_dataset(dataset, problems))
-                for problem in problems if verbose else []:
-                    terminal.say(f"Note: {problem}.")
+                _preview(folder, dataset, verbose)
             record = _fit(folder, record, recipe, model, stream, validation, verbose, resumed)
     except OSError as error:
         cause = os.strerror(error.errno) if error.errno else error
@@ -177,6 +174,14 @@ def _run(output, record, dataset, strategy, verbose, resumed):
             "keeps its newest checkpoint; start all workers again with --resume"
         ) from error
     return record | {"folder": output}
+
+
+def _preview(folder, dataset, verbose):
+    """preview.png, and what will hurt."""
+    problems = own_data.problems(dataset)
+    plots.save_figure(folder / "preview.png", plots.show_dataset(dataset, problems))
+    for problem in problems if verbose else []:
+        terminal.say(f"Note: {problem}.")
 
 
 def training_data(recipe, dataset, dimensions):
