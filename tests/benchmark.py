@@ -57,6 +57,7 @@ def main():
     images = data.to_tanh_range(fashion.train_images)
     labels = fashion.train_labels
     contenders = {"tutorial": race.TUTORIAL, **recipes.RECIPES}
+    contenders["dcgan, penalty"] = recipes.override(recipes.get("dcgan"), {"loss": "non_saturating_r1"})
     models = {name: (gan.build(recipe), recipe.batch_size) for name, recipe in contenders.items()}
 
     runs = {}  # name -> (images a round, a function that works through one round)
