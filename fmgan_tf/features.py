@@ -168,12 +168,12 @@ class Extractors(NamedTuple):
         return classes[self.logits(found).numpy()[:, classes].argmax(1)]
 
 
-def train_extractors(dataset, folder, steps=OWN_STEPS):
+def train_extractors(dataset, folder, steps=None):
     """The Extractors of a dataset of one's own, kept in a folder (pathlib.Path): trained there once, on the
-    training images at 28 pixels, for so many steps each."""
+    training images at 28 pixels, for so many steps each, by default OWN_STEPS."""
     small, found = dataset._replace(train_images=data.resize(dataset.train_images, SIZE)), {}
     size = min(128, len(small.train_images))
-    settings = {"batch_size": size, "epochs": max(1, steps * size // len(small.train_images))}
+    settings = {"batch_size": size, "epochs": max(1, (steps or OWN_STEPS) * size // len(small.train_images))}
     for name, train, more in (
         ("classifier", train_classifier, {"filters": 16}),
         ("encoder", train_encoder, {}),

@@ -198,6 +198,7 @@ def race(contenders, dataset, output, minutes=3.0, seeds=1, samples=SAMPLES, ext
     output = pathlib.Path(output)
     record = {"contenders": [dataclasses.asdict(recipe) for recipe in contenders], "minutes": minutes}
     record |= {"seeds": seeds, "samples": samples, "data": dataset.source}
+    record |= {"fingerprint": dataset.fingerprint} if dataset.is_own else {}
     output.mkdir(parents=True, exist_ok=True)
     path = output / "race.json"
     try:
@@ -259,7 +260,9 @@ def show(rows):
     label-free distance at the end, a dot for each seed; from rows of race.csv."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4))
     names = list(dict.fromkeys(row["contender"] for row in rows))
-    score = next(key for key in rows[0] if key.startswith("fid"))
+    columns = list(rows[0])
+    score = columns[columns.index("epochs") + 1]
+    distance = "FID-FMNIST" if score == "fid_fmnist" else score.replace("fid_", "FID-").replace("_", " ")
     for number, name in enumerate(names):
         runs, color = {}, COLORS[number % len(COLORS)]
         for row in rows:
@@ -274,7 +277,7 @@ def show(rows):
         right.plot(ends, [number] * len(ends), "o", color=color, alpha=0.6)
         if not ends:
             right.annotate("no record", (0.02, number), xycoords=("axes fraction", "data"), va="center")
-    left.set(xscale="log", yscale="log", xlabel="seconds of training", ylabel=score.upper().replace("_", "-"))
+    left.set(xscale="log", yscale="log", xlabel="seconds of training", ylabel=distance)
     left.legend(frameon=False)
     left.xaxis.set_minor_formatter(ticker.NullFormatter())  # on a short axis they would overlap
     right.margins(x=0.1)

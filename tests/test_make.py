@@ -11,6 +11,7 @@ import accuracy
 import agreement
 import comparisons
 import extractors
+import few
 import imageio.v3 as imageio
 import keras
 import ladder
@@ -25,7 +26,7 @@ import square_root
 import tensorflow as tf
 import ways
 
-from fmgan_tf import InputError, features, generation, losses, metrics, models, plots, race, recipes
+from fmgan_tf import InputError, features, generation, losses, metrics, models, own_data, plots, race, recipes
 from fmgan_tf.__main__ import parser
 from fmgan_tf.runs import training
 
@@ -350,6 +351,18 @@ def test_the_digest_changes_with_what_is_reached_alone(package):
 def test_the_lessons_are_played_by_the_cells_of_the_notebook():
     found = lessons.play({"generator_steps": 2, "spread": True, "gamma": 0.1}, seed=3, steps=50)
     assert found["looks"] == 2 and 0 <= found["at a place"] <= 1 and found["width"] > 0
+
+
+def test_few_images_are_trained_by_the_cells_of_the_notebook(tmp_path):
+    notebook = few.cells()
+    notebook["fill"](tmp_path / "shapes", 100, 0)
+    dataset = own_data.load(str(tmp_path / "shapes"))
+    judges = features.train_extractors(dataset, tmp_path, steps=2)
+    found = few.run(notebook, dataset, judges, 40, 2, seed=0, steps=2)
+    runs = json.loads((generation.ASSETS / "lessons-few.json").read_text())["runs"]
+    assert found.keys() == runs[0].keys() and found["distance"] > 0
+    plan = {(run["images"], run["shift"], run["seed"]) for run in runs}
+    assert len(runs) == len(plan) == len(few.IMAGES) * len(few.SHIFTS) * len(few.SEEDS)
 
 
 def test_the_lessons_on_record_are_those_of_the_plan():

@@ -254,6 +254,30 @@ def test_scores_are_of_an_extractor_that_was_trained_on_the_data(
     assert {path: path.stat().st_mtime_ns for path in trained.glob("*.keras")} == before  # trained once
 
 
+@pytest.mark.parametrize("labeled", [False, True])
+def test_a_race_is_measured_by_its_own_data(labeled, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(features, "OWN_STEPS", 2)
+    images, kinds = drawn(400)
+    np.savez(tmp_path / "shapes.npz", images=images, **({"labels": kinds} if labeled else {}))
+    command = [
+        "race",
+        "--recipes",
+        "dcgan",
+        "--minutes",
+        "0.01",
+        "--output",
+        str(tmp_path / "race"),
+        "--data",
+    ]
+    assert main([*command, str(tmp_path / "shapes.npz")]) == 0
+    header = (tmp_path / "race" / "race.csv").read_text().splitlines()[0]
+    assert "fid_fmnist" not in header and "label_free_distance" in header
+    assert ("fid_shapes" in header) == labeled
+    np.savez(tmp_path / "shapes.npz", images=images[::-1], **({"labels": kinds[::-1]} if labeled else {}))
+    assert main([*command, str(tmp_path / "shapes.npz")]) == 2
+    assert "holds another race" in capsys.readouterr().err
+
+
 def test_bytes_are_scaled_exactly_in_the_stream(blobs, tmp_path):
     """Training from bytes gives the bits that training from floats gave."""
     scaled = data.to_tanh_range(np.arange(256, dtype="uint8"))
