@@ -54,6 +54,8 @@ class GAN(keras.Model):
         # An optimizer that is built only at its first step comes back empty from a checkpoint.
         generator_optimizer.build(self.generator.trainable_variables)
         discriminator_optimizer.build(self.discriminator.trainable_variables)
+        for weight in self.discriminator.trainable_variables:
+            weight.constraint = loss.constraint
 
     @property
     def step(self):
@@ -73,6 +75,7 @@ class GAN(keras.Model):
             generated_images = self.generator(noise, training=True)
             real_logits = self.discriminator(real_images, training=True)
             generated_logits = self.discriminator(generated_images, training=True)
+            real_logits, generated_logits = self.adversarial_loss.compare(real_logits, generated_logits)
             discriminator_loss = self.adversarial_loss.discriminator(real_logits, generated_logits)
             if self.adversarial_loss.penalty:
                 judge = functools.partial(self.discriminator, training=True)
@@ -221,6 +224,7 @@ class ConditionalGAN(GAN):
             generated_images = self.generator([noise, labels], training=True)
             real_logits, real_cost = self.discriminate(real_images, labels)
             generated_logits, generated_cost = self.discriminate(generated_images, labels)
+            real_logits, generated_logits = self.adversarial_loss.compare(real_logits, generated_logits)
             discriminator_loss = self.adversarial_loss.discriminator(real_logits, generated_logits)
             discriminator_loss += self.recognition * real_cost
             if self.adversarial_loss.penalty:

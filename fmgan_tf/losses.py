@@ -11,7 +11,7 @@ float scalar.
 
 Sources: equation 1 and section 3 of Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661; for hinge Lim
 and Ye 2017, https://arxiv.org/abs/1705.02894, and Miyato et al. 2018, equation 17,
-https://arxiv.org/abs/1802.05957.
+https://arxiv.org/abs/1802.05957. Notebook 08 compares them all.
 """
 
 from typing import Callable, NamedTuple
@@ -20,17 +20,33 @@ import keras
 import tensorflow as tf
 
 DAMPING = 0.3  # weight of the squares in damped_hinge_discriminator
-GAMMA = 0.1  # weight of the zero-centered penalty, for pixels in [-1, 1]
+GAMMA = 0.1  # weight of the zero-centered penalties, for pixels in [-1, 1]
+LAMBDA = 10.0  # weight of unit_slope_penalty
+CLIP = 0.01  # how large a weight of a clipped discriminator may be
 
 
 class Loss(NamedTuple):
     """One adversarial loss: discriminator(real_logits, generated_logits), generator(generated_logits), and
-    perhaps penalty(judge, real_images, generated_images), which is added to the discriminator's loss;
-    judge(images) gives its logits, float (batch, 1)."""
+    perhaps
+
+    penalty(judge, real_images, generated_images): added to the discriminator's loss; judge(images) gives its
+        logits, float (batch, 1).
+    paired: both functions get, in the place of logits, by how much those of an image are above those of its
+        neighbor in the other batch, see compare().
+    constraint(weight): what every weight of the discriminator becomes after its step.
+    """
 
     discriminator: Callable
     generator: Callable
     penalty: Callable | None = None
+    paired: bool = False
+    constraint: Callable | None = None
+
+    def compare(self, real_logits, generated_logits):
+        """What the two functions take, in the order of the arguments."""
+        if self.paired:
+            return real_logits - generated_logits, generated_logits - real_logits
+        return real_logits, generated_logits
 
 
 def cross_entropy_discriminator(real_logits, generated_logits):
@@ -81,6 +97,36 @@ def hinge_generator(generated_logits):
     return -keras.ops.mean(generated_logits)
 
 
+def least_squares_discriminator(real_logits, generated_logits):
+    """Squares, target 1 for real and -1 for generated images. At least 0; 2 where all logits are 0.
+
+    Source: Mao et al. 2017, equation 8 with a = -1, b = 1, c = 0, and twice as large,
+    https://arxiv.org/abs/1611.04076.
+    """
+    real, generated = keras.ops.square(real_logits - 1.0), keras.ops.square(generated_logits + 1.0)
+    return keras.ops.mean(real) + keras.ops.mean(generated)
+
+
+def least_squares_generator(generated_logits):
+    """Squares of generated images, target 0, halfway: at least 0. Source: as for its discriminator."""
+    return keras.ops.mean(keras.ops.square(generated_logits))
+
+
+def wasserstein_discriminator(real_logits, generated_logits):
+    """-E logit of real plus E logit of generated images, of any sign. Where the logits' slope is at most 1
+    everywhere, its lowest value is minus the Wasserstein distance of the two sets of images.
+
+    Source: Arjovsky et al. 2017, equation 2, https://arxiv.org/abs/1701.07875. Its generator's loss is
+    hinge_generator.
+    """
+    return keras.ops.mean(generated_logits) - keras.ops.mean(real_logits)
+
+
+def clip_weight(weight):
+    """A weight, any shape, clipped to [-CLIP, CLIP]. Source: Arjovsky et al. 2017, algorithm 1."""
+    return keras.ops.clip(weight, -CLIP, CLIP)
+
+
 def zero_centered_penalty(judge, real_images, generated_images):
     """GAMMA / 2 times the mean squared norm of the slope of the logits at the real images: at least 0; 0
     where the discriminator is flat there, as it is at the equilibrium.
@@ -94,12 +140,45 @@ def zero_centered_penalty(judge, real_images, generated_images):
     return GAMMA / 2 * keras.ops.sum(keras.ops.square(slope)) / slope.shape[0]
 
 
+def zero_centered_penalties(judge, real_images, generated_images):
+    """zero_centered_penalty at the real and at the generated images: R1 + R2 of the same source."""
+    real = zero_centered_penalty(judge, real_images, None)
+    return real + zero_centered_penalty(judge, tf.stop_gradient(generated_images), None)
+
+
+def unit_slope_penalty(judge, real_images, generated_images):
+    """LAMBDA times the mean squared difference between 1 and the norm of the slope of the logits at images
+    that mix a real and a generated one, each by a share that is uniform in [0, 1]: at least 0.
+
+    The shares depend on the images alone, so that a resumed run draws the same.
+    Source: Gulrajani et al. 2017, algorithm 1, https://arxiv.org/abs/1704.00028.
+    """
+    real, generated = tf.cast(real_images, "float32"), tf.cast(tf.stop_gradient(generated_images), "float32")
+    seed = tf.bitcast(tf.stack([tf.reduce_sum(real), tf.reduce_sum(generated)]), "int32")
+    share = tf.random.stateless_uniform((real.shape[0], *[1] * (real.shape.rank - 1)), seed)
+    mixed = share * real + (1.0 - share) * generated
+    with tf.GradientTape() as tape:
+        tape.watch(mixed)
+        logits = judge(mixed)
+    slope = tf.reshape(tape.gradient(logits, mixed), (real.shape[0], -1))
+    norm = tf.sqrt(tf.reduce_sum(slope**2, axis=1) + 1e-12)  # whose own slope is infinite at 0
+    return LAMBDA * tf.reduce_mean((norm - 1.0) ** 2)
+
+
 LOSSES = {
     "non_saturating": Loss(cross_entropy_discriminator, non_saturating_generator),
     "non_saturating_r1": Loss(cross_entropy_discriminator, non_saturating_generator, zero_centered_penalty),
     "minimax": Loss(cross_entropy_discriminator, minimax_generator),
     "hinge": Loss(hinge_discriminator, hinge_generator),
     "damped_hinge": Loss(damped_hinge_discriminator, hinge_generator),
+    "least_squares": Loss(least_squares_discriminator, least_squares_generator),
+    "wasserstein_clipped": Loss(wasserstein_discriminator, hinge_generator, constraint=clip_weight),
+    "wasserstein_penalty": Loss(wasserstein_discriminator, hinge_generator, unit_slope_penalty),
+    # softplus(-(real - generated)), twice for the discriminator: Huang et al. 2025, equation 2 and section
+    # 2.2, https://arxiv.org/abs/2501.05441
+    "relativistic": Loss(
+        cross_entropy_discriminator, non_saturating_generator, zero_centered_penalties, paired=True
+    ),
 }
 
 

@@ -6,7 +6,8 @@ import difflib
 from fmgan_tf import InputError
 
 ANY = 10**9
-LOSSES = ("non_saturating", "non_saturating_r1", "minimax", "hinge", "damped_hinge")  # keys of losses.LOSSES
+LOSSES = ("non_saturating", "minimax", "hinge", "damped_hinge", "least_squares")  # keys of losses.LOSSES
+MORE_LOSSES = ("non_saturating_r1", "wasserstein_clipped", "wasserstein_penalty", "relativistic")
 
 
 def _setting(default, low, high=ANY):
@@ -38,11 +39,11 @@ class Recipe:
     name: str  # what the command line calls it
     summary: str  # one line for `list`: what it is for, and the notebook that teaches it
     generator: str  # name of its builder in models.py
-    discriminator: str
+    discriminator: str = ""  # none where there is no game
     pixels: str = "tanh"  # the range of its images, key of data.RANGES: "tanh" ([-1, 1]) or "unit" ([0, 1])
     conditional: bool = False  # whether both networks take the label as well
     classes: int = 10  # the first so many are learned, see data.split_dataset
-    loss: str = _choice("non_saturating", *LOSSES)
+    loss: str = _choice("non_saturating", *LOSSES, *MORE_LOSSES)
     image_size: int = _choice(28, 28, 32, 64)
     latent_dim: int = _setting(100, 1)
     batch_size: int = _setting(64, 1)

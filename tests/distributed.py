@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from fmgan_tf import data, gan, recipes
+from fmgan_tf import data, gan, losses, recipes
 from fmgan_tf.runs import distribute
 
 BATCH, STEPS = 16, 6
@@ -38,8 +38,10 @@ def main(strategy_name, output):
     labels = np.arange(96, dtype="int32") % 10
     images = random.uniform(-1, 1, (96, 28, 28, 1)).astype("float32")
     found = {"replicas": strategy.num_replicas_in_sync}
+    # One loss with all that a loss can have: pairs, penalties and a constraint
+    losses.LOSSES["relativistic"] = losses.LOSSES["relativistic"]._replace(constraint=losses.clip_weight)
     for name in ("dcgan", "cgan"):  # every loss is a mean over the batch, see test_losses.py
-        loss = {"loss": "non_saturating_r1"} if name == "dcgan" else {}  # with a penalty
+        loss = {"loss": "relativistic"} if name == "dcgan" else {}
         recipe = dataclasses.replace(recipes.get(name), batch_size=BATCH, **loss)
         with strategy.scope():
             shared = [] if strategy_name == "one" else [functools.partial(distribute.adapt, BATCH)]

@@ -61,7 +61,7 @@ def test_help_and_errors_need_no_tensorflow():
         (["train", "--set", "beta_1=1"], "expected float from 0 to 0.99999"),
         (["train", "--set", "learning_rate=nan"], "expected float from 1e-09 to 1"),
         (["train", "--set", "image_size=30"], "expected 28, 32, 64"),
-        (["train", "--set", "loss=wasserstein"], "expected non_saturating, non_saturating_r1, minimax"),
+        (["train", "--set", "loss=wasserstein"], "expected non_saturating, minimax, hinge"),
         (["train", "--nonsense"], "--nonsense"),
         (["generate", "nowhere", "--output", "a.png"], "nowhere does not exist; expected a run folder"),
         (["generate", "nowhere", "--output", "a.jpg"], "expected a name that ends in .png or .npz or .gif"),

@@ -28,6 +28,22 @@ def test_the_losses_by_hand():
     # 0.3 * ((4 + 1) / 2 + (0.25 + 9) / 2) on top of the hinge loss
     damped = 2 / 2 + 1.5 / 2 + 0.3 * (5 / 2 + 9.25 / 2)
     assert float(losses.damped_hinge_discriminator(REAL, GENERATED)) == pytest.approx(damped)
+    # (2 - 1)², (-1 - 1)²; (0.5 + 1)², (-3 + 1)²; 0.5², 3²
+    squares = (1 + 4) / 2 + (2.25 + 4) / 2
+    assert float(losses.least_squares_discriminator(REAL, GENERATED)) == pytest.approx(squares)
+    assert float(losses.least_squares_generator(GENERATED)) == pytest.approx(9.25 / 2)
+    assert float(losses.wasserstein_discriminator(REAL, GENERATED)) == pytest.approx(-2.5 / 2 - 1 / 2)
+
+
+def test_a_relativistic_loss_is_of_the_difference_of_two_logits():
+    """The real one is 1.5 above the generated one, then 2 above it; see the source for the formula."""
+    loss = losses.LOSSES["relativistic"]
+    pair = loss.compare(REAL, GENERATED)
+    discriminator = -(math.log(sigmoid(1.5)) + math.log(sigmoid(2))) / 2
+    generator = -(math.log(sigmoid(-1.5)) + math.log(sigmoid(-2))) / 2
+    assert float(loss.discriminator(*pair)) == pytest.approx(2 * discriminator)
+    assert float(loss.generator(pair[1])) == pytest.approx(generator)
+    assert losses.LOSSES["hinge"].compare(REAL, GENERATED) == (REAL, GENERATED)
 
 
 def test_the_penalty_of_a_plane_is_that_of_its_slope():
@@ -42,6 +58,33 @@ def test_the_penalty_of_a_plane_is_that_of_its_slope():
         expected = losses.GAMMA / 2 * float(tf.reduce_sum(weights**2))
         found = losses.zero_centered_penalty(judge, images, None)
         assert float(found) == pytest.approx(expected, rel=1e-5)
+        others = images[::-1]
+        assert float(losses.zero_centered_penalties(judge, images, others)) == pytest.approx(2 * expected)
+        length = math.sqrt(2 * expected / losses.GAMMA)
+        found = float(losses.unit_slope_penalty(judge, images, others))
+        assert found == pytest.approx(losses.LAMBDA * (length - 1) ** 2, rel=1e-5)
+
+
+def test_slopes_are_taken_at_mixtures_by_shares_that_depend_on_the_images_alone():
+    seen = []
+
+    def judge(images):
+        seen.append(images)
+        return tf.reduce_sum(images**2, axis=(1, 2, 3))[:, None]
+
+    real, generated = tf.ones((200, 2, 2, 1)), -tf.ones((200, 2, 2, 1))
+    for images in (real, real, 0.5 * real):
+        losses.unit_slope_penalty(judge, images, generated)
+    shares = (seen[0].numpy() + 1) / 2
+    assert np.ptp(shares, axis=(1, 2, 3)).max() == 0 and 0 <= shares.min() and shares.max() <= 1
+    spread = np.sort(shares[:, 0, 0, 0]) - (np.arange(200) + 0.5) / 200
+    assert np.abs(spread).max() < 0.1  # uniform, as Kolmogorov and Smirnov would have it
+    assert np.array_equal(seen[0], seen[1]) and not np.array_equal(seen[0], seen[2] / 0.75 + 1 / 3)
+
+
+def test_clipped_weights_stay_small():
+    found = losses.clip_weight(tf.constant([-3.0, 0.004, 0.5])).numpy()
+    np.testing.assert_allclose(found, [-losses.CLIP, 0.004, losses.CLIP])
 
 
 def test_hinge_teaches_only_where_the_margin_is_missed():
@@ -75,6 +118,8 @@ def test_the_losses_of_a_discriminator_that_guesses():
     assert float(losses.minimax_generator(zero)) == pytest.approx(-math.log(2))
     assert losses.chance_losses("non_saturating") == pytest.approx((2 * math.log(2), math.log(2)))
     assert losses.chance_losses("hinge") == losses.chance_losses("damped_hinge") == (2, 0)
+    assert losses.chance_losses("least_squares") == (2, 0)
+    assert losses.chance_losses("relativistic") == losses.chance_losses("non_saturating")
 
 
 @pytest.mark.parametrize("name", losses.LOSSES)
