@@ -124,7 +124,9 @@ class GAN(keras.Model):
             if steps[0] != steps[1]:  # the optimizer of another discriminator began later
                 self.begin_second_act()
         super().load_weights(path, **options)
-        for layer in self.discriminator.layers:  # Keras does not save how much they have drawn: twice a step
+        for layer in (
+            self.discriminator.layers if self.discriminator else ()
+        ):  # Keras does not save how much they have drawn: twice a step
             if isinstance(layer, keras.layers.Dropout):
                 state = layer.seed_generator.state
                 state.assign(keras.ops.stack([state[0], 2 * self.discriminator_optimizer.iterations]))
@@ -266,6 +268,54 @@ class ConditionalGAN(GAN):
         return {"fid": self.fid.result()}
 
 
+class Flow(ConditionalGAN):
+    """No game: one network learns where an image lies from noise, and the generator follows it.
+
+    From noise z to an image x leads a straight line. Its point (1 - t) z + t x moves with velocity x - z. The
+    network gets the point, the time t and the label, and minimizes the squared error of that velocity: it
+    learns the mean over all lines through the point. It does not see one label in ten, and so learns the
+    velocity of any class as well.
+
+    Args:
+        generator: keras.Model, [noise (batch, pixels), int labels (batch,)] -> images, with the layer
+            "velocity", see models.build_sampler.
+
+    Source: Lipman et al. 2023, equation 23 with sigma_min = 0, https://arxiv.org/abs/2210.02747; hidden
+    labels: Ho and Salimans 2022, https://arxiv.org/abs/2207.12598; times: Esser et al. 2024, equation 19,
+    https://arxiv.org/abs/2403.03206.
+    """
+
+    def __init__(self, generator, **settings):
+        super().__init__(generator, None, **settings)
+        self.velocity = generator.get_layer("velocity")
+        self.any_class = self.velocity.get_layer("label_vector").input_dim - 1
+        self.trackers = [keras.metrics.Mean("velocity_loss")]
+
+    def compile(self, optimizer):
+        """Sets the keras.optimizers.Optimizer."""
+        keras.Model.compile(self)
+        self.generator_optimizer = optimizer
+        optimizer.build(self.velocity.trainable_variables)
+
+    def train_step(self, batch):
+        """One update from images, float (batch, height, width, 1), and int labels."""
+        images, labels = batch
+        noise = tf.reshape(self.noise(images.shape[0]), images.shape)
+        chance = self.draw(images.shape[0], self.step + 2**40)[:, :2]  # other noise than that of any step
+        time, hidden = tf.sigmoid(chance[:, :1]), chance[:, 1] > 1.2816  # a tenth of a normal distribution
+        share = time[:, :, None, None]
+        points = (1.0 - share) * noise + share * images
+        known = tf.where(hidden, self.any_class, tf.cast(labels, "int32"))
+        with tf.GradientTape() as tape:
+            velocity = self.velocity([points, time, known], training=True)
+            loss = tf.reduce_mean((velocity - (images - noise)) ** 2)
+        weights = self.velocity.trainable_variables
+        self.generator_optimizer.apply(tape.gradient(loss, weights), weights)
+        self.update_average()
+        self.trackers[0].update_state(loss)
+        return {"velocity_loss": loss}
+
+
 def build(recipe, seed=0, adapt=lambda kind: kind):
     """Builds and compiles the GAN or ConditionalGAN of a recipe, with seeded weights and noise.
 
@@ -279,6 +329,11 @@ def build(recipe, seed=0, adapt=lambda kind: kind):
         sizes["classes"] = recipe.classes
         settings |= {name: getattr(recipe, name) for name in ("shift", "label_weight", "label_decay")}
     generator = getattr(models, recipe.generator)(latent_dim=recipe.latent_dim, **sizes)
+    if not recipe.discriminator:
+        model = adapt(Flow)(generator, ema_decay=recipe.ema_decay, seed=seed)
+        adam = adapt(keras.optimizers.Adam)
+        model.compile(adam(recipe.generator_learning_rate, recipe.beta_1, recipe.beta_2))
+        return model
     discriminator = getattr(models, recipe.discriminator)(**sizes)
     kind, adam = adapt(ConditionalGAN if recipe.conditional else GAN), adapt(keras.optimizers.Adam)
     model = kind(generator, discriminator, **settings)

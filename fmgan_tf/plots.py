@@ -118,6 +118,18 @@ def show_training_curves(steps, chance=CHANCE, system="", moments=()):
     return figure
 
 
+def show_loss(steps, system):
+    """Draws the loss of gan.Flow, thin as it is and thick smoothed: steps is a dict of arrays (N,), step and
+    velocity_loss."""
+    figure, axis = plt.subplots(figsize=(7.5, 3.2), layout="constrained")
+    count, losses = len(steps["step"]), steps["velocity_loss"]
+    axis.plot(steps["step"][:: max(1, count // 500)], losses[:: max(1, count // 500)], color=BLUE, alpha=0.25)
+    axis.plot(steps["step"], smooth(losses, max(1, count // 50)), color=BLUE)
+    axis.set(xlabel="step", ylabel="squared error of the velocity", title=f"{system}: loss", ylim=(0, None))
+    axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
 def show_dataset(dataset, problems, columns=16, most=20):
     """A datasets.Dataset at a glance: a row of images of every class (at most so many) with how many there
     are, a histogram of pixels, and its problems, list of str."""

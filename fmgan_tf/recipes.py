@@ -127,6 +127,18 @@ RECIPES = {
             ema_decay=0.998,
             patience=25,
         ),
+        Recipe(
+            name="flow",
+            summary="no game: flow matching, all ten classes by label (08)",
+            generator="build_flow_generator",
+            conditional=True,
+            latent_dim=784,
+            batch_size=64,
+            steps_per_epoch=3000,
+            generator_learning_rate=2e-3,
+            beta_1=0.9,
+            ema_decay=0.999,
+        ),
     )
 }
 DEFAULT = "cgan"

@@ -78,7 +78,7 @@ def resume(output, dataset, epochs=None, minutes=None, strategy=None, verbose=Tr
     output = pathlib.Path(output)
     record = run_folder.read_record(output)
     recipe = recipes.from_record(record["recipe"])
-    networks = [recipe.generator, recipe.discriminator, *filter(None, [recipe.second_discriminator])]
+    networks = filter(None, [recipe.generator, recipe.discriminator, recipe.second_discriminator])
     if missing := [name for name in networks if not hasattr(models, name)]:
         raise RunError(f"{output} cannot be resumed: no {' and '.join(missing)} in models.py")
     if record.get("fingerprint", dataset.fingerprint) != dataset.fingerprint:
@@ -146,7 +146,7 @@ def _run(output, record, dataset, strategy, verbose, resumed):
     stream(0)  # refuses batch sizes
     record |= {"replicas": strategy.num_replicas_in_sync, "versions": run_folder.versions()}
     record |= {"steps_per_epoch": recipe.steps_per_epoch or len(images) // recipe.batch_size}
-    parts = (model.generator, model.discriminator)
+    parts = filter(None, [model.generator, model.discriminator])
     record |= {"cores": os.cpu_count(), "parameters": [part.count_params() for part in parts]}
     output = pathlib.Path(output) if output else run_folder.make_free(pathlib.Path("runs") / recipe.name)
     try:
@@ -285,6 +285,9 @@ def draw_curves(run, recipe):
     """losses.png, from steps.csv."""
     header, table = run_folder.read_csv(run.folder / "steps.csv")
     steps = dict(zip(header, table.T, strict=True))
+    if not recipe.discriminator:
+        figure = plots.show_loss(steps, recipe.name)
+        return plots.save_figure(run.folder / "losses.png", figure)
     cost = recipe.label_weight / (1 + recipe.label_decay * steps["step"]) * np.log(recipe.classes)
     acts = [losses.chance_losses(name) for name in (recipe.loss, recipe.second_loss)]
     later = bool(recipe.second_epoch) & (steps["step"] > recipe.second_epoch * run.steps_per_epoch)
