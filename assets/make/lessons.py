@@ -26,11 +26,13 @@ RING = {
     "as it is": {},
     "five generator steps": {"generator_steps": 5},
     "five generator steps, and the spread": {"generator_steps": 5, "spread": True},
+    "beta_1 0": {"beta_1": 0.0},
     "beta_1 0.9": {"beta_1": 0.9},
     "penalty": {"gamma": 0.1},
 }
 CLOTHES = {
     "as it is": {},
+    "beta_1 0": {"beta_1": 0.0},
     "beta_1 0.9": {"beta_1": 0.9},
     "penalty": {"loss": "non_saturating_r1"},
     "minimax": {"loss": "minimax"},
