@@ -180,7 +180,8 @@ def command_list(arguments):
     for recipe in recipes.RECIPES.values():
         default = "  [default]" if recipe.name == recipes.DEFAULT else ""
         print(f"{recipe.name:<{width}}{recipe.summary}{default}")
-        settings = [f"{name}={getattr(recipe, name)}" for name in recipes.SETTINGS]
+        own = [name for name in recipes.SETTINGS if recipe.discriminator or name not in recipes.OF_A_GAME]
+        settings = [f"{name}={getattr(recipe, name)}" for name in own]
         for index in range(0, len(settings), 4):
             print(f"{'':<{width}}{'  '.join(settings[index : index + 4])}")
     print(f"{'':<{width}}(--set learning_rate=... sets both networks' learning rates)")

@@ -69,6 +69,9 @@ class Recipe:
 
 FIELDS = {field.name: field for field in dataclasses.fields(Recipe)}
 SETTINGS = tuple(name for name, field in FIELDS.items() if field.metadata)  # what --set may change
+OF_A_GAME = tuple(  # settings that mean nothing to a recipe without a discriminator
+    name for name in SETTINGS if name.startswith(("loss", "discriminator", "shift", "label", "second"))
+)
 BOTH_RATES = ("generator_learning_rate", "discriminator_learning_rate")  # what learning_rate sets
 
 RECIPES = {
@@ -193,12 +196,15 @@ def override(recipe, settings, fixed=("shift", "label_weight", "label_decay")):
         InputError: unknown name, or a value of the wrong type or out of range.
     """
     changes = {}
+    both = BOTH_RATES if recipe.discriminator else BOTH_RATES[:1]
     for name, value in settings.items():
-        for field in BOTH_RATES if name == "learning_rate" else (name,):
+        for field in both if name == "learning_rate" else (name,):
             check_name(field, [*SETTINGS, "learning_rate"], "setting")
             changes[field] = _converted(name, FIELDS[field], value)
             if field == "second_epoch" and changes[field] and not recipe.second_discriminator:
                 raise InputError(f"{recipe.name} has no second discriminator; leave second_epoch at 0")
+            if not recipe.discriminator and field in OF_A_GAME and changes[field] != getattr(recipe, field):
+                raise InputError(f"{recipe.name} plays no game, so it has no {field}")
             if field in fixed and changes[field] and not getattr(recipe, field):
                 raise InputError(f"{recipe.name} has no {name}: it is 0 there, and can be nothing else")
     return dataclasses.replace(recipe, **changes)

@@ -4,8 +4,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from small import squares
 
 from fmgan_tf import InputError, data, gan, generation, models, recipes
+from fmgan_tf.__main__ import main
+from fmgan_tf.runs import export, page, sources, training
 
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (8, 28, 28, 1)).astype("float32")
 LABELS = tf.range(8) % 10
@@ -100,6 +103,27 @@ def test_other_sizes_begin_at_as_many_values(size, parameters):
     assert model.generator.count_params() == parameters
     with pytest.raises(InputError, match=f"--set latent_dim={size**2}"):
         gan.build(recipes.override(recipes.get("flow"), {"image_size": size}))
+
+
+def test_settings_of_a_game_are_refused_and_not_listed(capsys):
+    for name in ("loss=hinge", "second_epoch=3", "discriminator_learning_rate=1e-4", "shift=1"):
+        with pytest.raises(InputError, match="flow"):
+            recipes.override(recipes.get("flow"), dict([name.split("=")]))
+    assert recipes.override(recipes.get("flow"), {"learning_rate": 1e-3}).generator_learning_rate == 1e-3
+    assert main(["list"]) == 0
+    listed = capsys.readouterr().out.split("flow matching")[1]
+    assert "generator_learning_rate=0.002" in listed and "loss=" not in listed
+
+
+def test_a_page_takes_one_pass_and_a_card_says_what_it_is(tmp_path):
+    small = recipes.override(recipes.get("flow"), {"steps_per_epoch": 1, "batch_size": 4})
+    record = training.train(small, squares(), output=tmp_path / "run", epochs=1, verbose=False)
+    assert record["steps"] == 1 and (tmp_path / "run" / "losses.png").exists()
+    assert record["parameters"] == [335_652]
+    source = sources.open(tmp_path / "run")
+    with pytest.raises(InputError, match="several passes"):
+        page.write(source, tmp_path / "page.html")
+    assert "by flow matching" in export.card(tmp_path / "run")
 
 
 def test_one_label_in_ten_is_hidden():

@@ -94,6 +94,8 @@ def write(source, output):
     generator, recipe = source.generator, source.recipe
     if recipe is None:
         raise InputError(f"{source.name} is no model of this package, expected a run folder or a shipped one")
+    if not recipe.discriminator:
+        raise InputError(f"{source.name} takes several passes for an image, expected a GAN, which takes one")
     layers = Steps(generator.model)
     flat = np.concatenate([number.ravel() for number in layers.numbers])
     content = {
