@@ -17,6 +17,7 @@ import keras
 import ladder
 import lessons
 import numpy as np
+import others
 import pytest
 import reach
 import records
@@ -363,6 +364,44 @@ def test_few_images_are_trained_by_the_cells_of_the_notebook(tmp_path):
     assert found.keys() == runs[0].keys() and found["distance"] > 0
     plan = {(run["images"], run["shift"], run["seed"]) for run in runs}
     assert len(runs) == len(plan) == len(few.IMAGES) * len(few.SHIFTS) * len(few.SEEDS)
+
+
+def test_every_loss_gets_its_best_rate_and_known_runs_are_left_out(monkeypatch):
+    judged, known = [], []
+
+    def train(recipe, seed, dataset, seconds, judge):
+        judged.append((recipe.loss, recipe.generator_learning_rate, seed))
+        bad = recipe.generator_learning_rate > 1e-3
+        yield None, {"diverged": True} if bad else {"label_free": 1 / recipe.generator_learning_rate}
+
+    monkeypatch.setattr(others, "train", train)
+    for _ in range(2):
+        runs = list(others.compare_losses([0, 1], known, None, None))
+        assert len(runs) == len(known) == len(judged) == len(others.LOSSES) * 6
+        assert {run["rate"] for run in runs if run["seed"] != others.TUNING_SEED} == {8e-4}
+    assert {*others.LOSSES} < {*losses.LOSSES}
+
+
+def test_other_systems_are_trained_for_a_time_and_measured(few, monkeypatch, tmp_path):
+    monkeypatch.setattr(others.accuracy, "train", lambda *_: {"accuracy": 0.5})
+    monkeypatch.setattr(others, "SAMPLERS", [(1, 0.0), (1, 1.0)])
+    judge, known = others.Judge(few, 200), []
+    runs = list(others.compare_systems([0], known, few, judge, tmp_path, (0.001, 0.002), 20))
+    times = [(run["system"], run["minutes"]) for run in runs]
+    assert times == [("flow", 0.001), ("flow", 0.002), ("cgan", 0.001), ("cgan", 0.002)]
+    assert all(run["fid_fmnist"] > 0 and 0 <= run["agreement"] <= 1 for run in runs)
+    assert runs[1]["accuracy"] == 0.5 and len(runs[1]["samplers"]) == 2 and len(list(tmp_path.iterdir())) == 4
+
+
+def test_flow_and_game_on_record_are_those_of_the_plan():
+    runs = json.loads((generation.ASSETS / "flow-and-game.json").read_text())["runs"]
+    expected = [(name, minutes) for name in ("flow", "cgan") for minutes in others.MINUTES]
+    assert [(run["system"], run["minutes"]) for run in runs if run["seed"] == 0] == expected
+    assert all("accuracy" in run for run in runs if run["minutes"] == others.MINUTES[-1])
+    tried = [(each["steps"], each["guidance"]) for run in runs for each in run.get("samplers", [])]
+    assert tried == others.SAMPLERS
+    strips = {path.stem for path in (generation.ASSETS / "flow-and-game").iterdir()}
+    assert strips == {f"{name}-{minutes}" for name, minutes in expected}
 
 
 def test_the_lessons_on_record_are_those_of_the_plan():

@@ -213,6 +213,7 @@ TAUGHT = {  # what each notebook must show in full
         "hinge_discriminator",
         "hinge_generator",
     },
+    "08_other_games": {"Flow.train_step"},
     "04b_dense_cgan": {"build_dense_cgan_generator", "build_dense_cgan_discriminator"},
     "05_fid": {"trace_of_root"},
     "06_analysis": {"attributes", "effect_size", "diversity", "hidden_layer"},

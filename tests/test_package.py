@@ -53,7 +53,7 @@ def test_functions_fit_on_a_screen(path):
 
 def test_the_package_stays_small():
     lines = {path: len(path.read_text().splitlines()) for path in MODULES}
-    assert sum(lines.values()) <= 6200
+    assert sum(lines.values()) <= 6500
     assert sum(count for path, count in lines.items() if path.parent.name == "runs") <= 2100
 
 

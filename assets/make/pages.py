@@ -56,6 +56,11 @@ COURSE = {  # notebook: title, what the reader can do after it, what happens in 
         "compare systems fairly, and find what limits a step",
         "from a well-known tutorial to cgan, change by change; a verdict; what limits a step",
     ),
+    "08": (
+        "Other games",
+        "compare losses, and a game with a flow",
+        "what seven losses ask for; flow matching; who wins what after 3, 10 and 30 minutes",
+    ),
     "09": (
         "Your own images",
         "train on a folder of your own, and measure it by features of its own",

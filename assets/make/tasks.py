@@ -239,6 +239,33 @@ assert holm([0.02, 0.03]) == [True, True]
 assert holm([0.03, 0.04]) == [False, False]
 """,
     ),
+    "08": Task(
+        "Noise and images are paired, and a line leads from each to its partner. Return the points of all "
+        "lines at the times t, and the velocities that a network should learn there.",
+        """
+import numpy as np
+
+
+def lesson(noise, images, t):
+    points = ...
+    velocities = ...
+    return points, velocities
+""",
+        """
+import numpy as np
+
+
+def lesson(noise, images, t):
+    points = (1 - t) * noise + t * images
+    velocities = images - noise
+    return points, velocities
+""",
+        """
+noise, images = np.zeros((2, 3)), np.full((2, 3), 4.0)
+points, velocities = lesson(noise, images, np.array([[0.0], [0.25]]))
+assert np.allclose(points, [[0] * 3, [1] * 3]) and np.allclose(velocities, 4)
+""",
+    ),
     "09": Task(
         "Invert an image with a white background, and only such a one: where the median of its border is "
         "above 127.",
