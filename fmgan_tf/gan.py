@@ -288,7 +288,8 @@ class Flow(ConditionalGAN):
     def __init__(self, generator, **settings):
         super().__init__(generator, None, **settings)
         self.velocity = generator.get_layer("velocity")
-        self.any_class = self.velocity.get_layer("label_vector").input_dim - 1
+        (vectors,) = (layer for layer in self.velocity.layers if isinstance(layer, keras.layers.Embedding))
+        self.any_class = vectors.input_dim - 1
         self.trackers = [keras.metrics.Mean("velocity_loss")]
 
     def compile(self, optimizer):

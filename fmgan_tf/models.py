@@ -95,11 +95,11 @@ def build_dense_discriminator(image_size=28):
     return keras.Model(image, logit, name="dense_discriminator")
 
 
-def embed_label(label, classes, size, spread, name=None):
+def embed_label(label, classes, size, spread):
     """A vector for every class, learned, which starts with that standard deviation: too small, and the
     networks hardly see the label; too large, and they hardly see the noise. Keras's default is 0.03."""
     start = keras.initializers.RandomNormal(stddev=spread)
-    return layers.Embedding(classes, size, embeddings_initializer=start, name=name)(label)
+    return layers.Embedding(classes, size, embeddings_initializer=start)(label)
 
 
 def build_cgan_generator(latent_dim=64, image_size=28, classes=10):
@@ -255,9 +255,7 @@ def build_velocity(image_size=28, classes=10):
     label = keras.Input((), dtype="int32", name="label")
     angles = keras.ops.multiply(time, np.geomspace(1, 100, 16, dtype="float32")[None])
     waves = layers.Concatenate()([keras.ops.sin(angles), keras.ops.cos(angles)])
-    style = layers.Add()(
-        [layers.Dense(128)(waves), embed_label(label, classes + 1, 128, 0.05, "label_vector")]
-    )
+    style = layers.Add()([layers.Dense(128)(waves), embed_label(label, classes + 1, 128, 0.05)])
     style = layers.Dense(128, activation="silu")(layers.Activation("silu")(style))
 
     def normalized(x):

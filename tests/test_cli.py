@@ -49,7 +49,10 @@ def test_help_and_errors_need_no_tensorflow():
     "arguments, expected",
     [
         (["trian"], "invalid choice: 'trian'"),
-        (["train", "dcgn"], "cgan, dcgan, deconv-gan, deconv-gan-tuned, dense-cgan. Did you mean 'dcgan'"),
+        (
+            ["train", "dcgn"],
+            "cgan, dcgan, deconv-gan, deconv-gan-tuned, dense-cgan, flow. Did you mean 'dcgan'",
+        ),
         (["train", "--epochs", "0"], "expected a whole number from 1"),
         (["train", "--minutes", "-1"], "expected a number more than 0"),
         (["train", "--minutes", "nan"], "expected a number more than 0"),

@@ -378,7 +378,7 @@ def test_every_loss_gets_its_best_rate_and_known_runs_are_left_out(monkeypatch):
     for _ in range(2):
         runs = list(others.compare_losses([0, 1], known, None, None))
         assert len(runs) == len(known) == len(judged) == len(others.LOSSES) * 6
-        assert {run["rate"] for run in runs if run["seed"] != others.TUNING_SEED} == {8e-4}
+        assert {run["learning_rate"] for run in runs if run["seed"] != others.TUNING_SEED} == {8e-4}
     assert {*others.LOSSES} < {*losses.LOSSES}
 
 

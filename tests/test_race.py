@@ -52,7 +52,9 @@ def test_the_ladder_leads_to_cgan():
 def test_unknown_contenders_are_refused(capsys):
     with pytest.raises(InputError, match="No recipe 'tutoral'.*Did you mean 'tutorial'"):
         race.contender("tutoral")
-    with pytest.raises(InputError, match="there are cgan, dcgan, deconv-gan, deconv-gan-tuned, tutorial"):
+    with pytest.raises(
+        InputError, match="there are cgan, dcgan, deconv-gan, deconv-gan-tuned, flow, tutorial"
+    ):
         race.contender("dense-cgan")
     assert main(["race", "--recipes", "cgn"]) == 2
     assert "Did you mean 'cgan'" in capsys.readouterr().err
